@@ -1,0 +1,153 @@
+package metering
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"mete/partner"
+)
+
+// Block is consecutive messages of one partition, decoded. A message whose payload
+// cannot be decoded is in it too, with its reason, so that counting stays exact.
+type Block struct {
+	Incarnation int
+	Partition   int
+	First, Last uint64 // sequences, First = stored position + 1
+	Messages    []Message
+}
+
+// Message is one stream message: the number of events its header announced and the
+// events that could be decoded.
+type Message struct {
+	Sequence   uint64
+	AcceptedAt time.Time
+	Announced  int
+	Events     []Accepted
+	Undecoded  []Undecoded // Announced − len(Events) of them
+	Digest     Hash        // of the packed payload
+}
+
+// Undecoded is an event of a stored message that could not be read. Its value is
+// not kept, its place and reason are.
+type Undecoded struct {
+	Index  int
+	Reason string
+}
+
+// Outcome is what became of a block's events.
+type Outcome struct {
+	Stored, Duplicate, Conflict, Undecoded int
+}
+
+// ErrGap says that a block does not begin right after the stored position.
+var ErrGap = errors.New("block does not continue the stored position")
+
+// ErrIncarnation says that the stream is not the one the store was filled from.
+var ErrIncarnation = errors.New("stream is not the one this store was filled from")
+
+// Store counts each accepted event once, forever. Implementations pass
+// meteringtest.TestStore.
+type Store interface {
+	// Append stores the block's events, their keys, conflicts and the new position
+	// in one step that a crash cannot part. A block that is stored already is
+	// skipped whole, without counting duplicates; one that overlaps the stored
+	// position is stored from there on; one that leaves a gap fails with ErrGap.
+	// An event whose key is stored is a duplicate if its content hash is equal,
+	// else a conflict: the first stays, the other is kept beside it.
+	Append(ctx context.Context, b Block) (Outcome, error)
+
+	// Attach names the stream that fills the store. The first name becomes
+	// incarnation 1; the same name returns its number; another name fails with
+	// ErrIncarnation.
+	Attach(ctx context.Context, stream string, partitions int) (incarnation int, err error)
+
+	// Position is the sequence up to which the partition is stored, 0 for none.
+	Position(ctx context.Context, partition int) (uint64, error)
+
+	// Cutoff is the position of every partition now.
+	Cutoff(ctx context.Context) (Cutoff, error)
+
+	// Usage yields the cells of the span in no particular order.
+	Usage(ctx context.Context, s Span) iter.Seq2[Usage, error]
+
+	// Transactions yields the events of the given types in (time, key) order.
+	Transactions(ctx context.Context, s Span, types []string) iter.Seq2[Transaction, error]
+
+	// Late counts events that occurred before the instant but lie in the span's
+	// cutoffs, by app and UTC month of occurrence, with the earliest instant.
+	Late(ctx context.Context, s Span) ([]Late, error)
+
+	// Find answers where an event went: its stored row, if any, its duplicates and
+	// conflicts.
+	Find(ctx context.Context, k Key) (Found, error)
+
+	// Counts are the totals that reconcile compares, up to the cutoff.
+	Counts(ctx context.Context, upTo Cutoff) (Counts, error)
+}
+
+// Late is how many events of an app came after a cutoff for time before it.
+type Late struct {
+	App      partner.AppID `json:"app"`
+	Month    string        `json:"month"` // UTC month of occurrence, 2026-09
+	Count    int64         `json:"count"`
+	Earliest time.Time     `json:"earliest"`
+}
+
+// Found is what the store knows of one event key.
+type Found struct {
+	Event      *Accepted  // the stored one, nil when unknown
+	Voided     *Position  // the usage.voided that took it out
+	Duplicates []Position // at most MaxFound of each
+	Conflicts  []Accepted
+}
+
+// MaxFound bounds how many duplicates and conflicts of one event are listed.
+const MaxFound = 100
+
+// Counts are independent totals of the store, counted from its rows and, apart from
+// them, tallied per message.
+type Counts struct {
+	Messages  int64 `json:"messages"`
+	Announced int64 `json:"announced"` // sum of message headers
+	Stored    int64 `json:"stored"`    // rows
+	Keys      int64 `json:"keys"`
+	Duplicate int64 `json:"duplicate"`
+	Conflict  int64 `json:"conflict"`
+	Undecoded int64 `json:"undecoded"`
+	Sandbox   int64 `json:"sandbox"` // of the stored
+	Voided    int64 `json:"voided"`  // of the stored
+}
+
+// Refusal is an event or log line that did not become an accepted event.
+type Refusal struct {
+	ID         string    `json:"id"`     // receipt, unique
+	Class      string    `json:"class"`  // unclean | unusable
+	Reason     string    `json:"reason"` // machine word, such as unknown_app
+	Detail     string    `json:"detail"` // for people; never a refused value of the unclean class
+	Field      string    `json:"field,omitempty"`
+	Source     string    `json:"source,omitempty"`
+	Where      string    `json:"where,omitempty"` // file:line or request and index
+	Digest     string    `json:"digest,omitempty"`
+	Event      []byte    `json:"event,omitempty"` // the accept-listed form, unusable class only
+	ReceivedAt time.Time `json:"received_at"`
+}
+
+// The two classes of refusal.
+const (
+	Unclean  = "unclean"
+	Unusable = "unusable"
+)
+
+// Quarantine keeps refusals so that nothing is lost unseen.
+type Quarantine interface {
+	// Refuse keeps refusals; the same ID again changes nothing.
+	Refuse(ctx context.Context, rs []Refusal) error
+
+	// Refusals yields them, newest first, at most limit.
+	Refusals(ctx context.Context, source string, limit int) ([]Refusal, error)
+
+	// RefusalCounts counts them by class and reason.
+	RefusalCounts(ctx context.Context) (map[string]int64, error)
+}

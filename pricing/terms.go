@@ -1,0 +1,66 @@
+package pricing
+
+import (
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"mete/metering"
+	"mete/money"
+	"mete/partner"
+	"mete/period"
+)
+
+// Terms is one version of a contract, decoded and checked. It is immutable once in
+// force; Version counts the versions of one Contract from 1 and is set by who keeps
+// them.
+type Terms struct {
+	Contract  string          `json:"contract"`
+	Version   int             `json:"version"`
+	Partner   partner.ID      `json:"partner"`
+	Apps      []partner.AppID `json:"apps,omitempty"`
+	Currency  money.Currency  `json:"currency"`
+	Zone      *time.Location  `json:"-"`
+	ZoneName  string          `json:"zone"`
+	From      period.Date     `json:"from"`
+	Until     period.Date     `json:"until,omitempty"` // exclusive; zero: open
+	Processor string          `json:"processor"`       // who takes the customers' money for us
+	Round     Rounding        `json:"round"`
+	LateLimit int             `json:"late_limit_months"` // 0: none; never bars what we owe the partner
+	Payout    PayoutTerms     `json:"payout"`
+	Rules     []Rule          `json:"rules"`
+	Restart   bool            `json:"restart,omitempty"` // tiers: restart
+	Document  string          `json:"document"`          // the YAML it was decoded from
+}
+
+// Rounding says how a line's exact amount becomes money.
+type Rounding struct {
+	Per    string     `json:"per"` // line | transaction
+	Mode   money.Mode `json:"mode"`
+	Places *int32     `json:"places,omitempty"` // nil: the currency's
+}
+
+// PayoutTerms say when what was earned may be paid.
+type PayoutTerms struct {
+	Minimum *money.Amount `json:"minimum,omitempty"`
+	Reserve *Reserve      `json:"reserve,omitempty"`
+	SetOff  bool          `json:"setoff,omitempty"`
+}
+
+// Reserve is a part of the month kept back, computed and posted at close.
+type Reserve struct {
+	Rate         decimal.Decimal `json:"rate"`               // 0.05
+	Of           string          `json:"of"`                 // proceeds | net_sales | earned
+	ReleaseAfter int             `json:"release_after_days"` // after the month's last day
+}
+
+// Rule is one rule of a contract. Kind names a file rule_<kind>.go; the kind's own
+// terms are in Body.
+type Rule struct {
+	ID    string          `json:"id"`
+	Kind  string          `json:"kind"`
+	Class metering.Class  `json:"class,omitempty"`
+	Apps  []partner.AppID `json:"apps,omitempty"` // empty: the contract's
+	Text  string          `json:"text,omitempty"` // what the statement calls it
+	Body  any             `json:"body"`
+}
