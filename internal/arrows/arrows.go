@@ -53,7 +53,8 @@ type Problem struct {
 
 func (p Problem) String() string { return p.At + ": " + p.What }
 
-// Read takes every Go file under root, whatever its build tags.
+// Read takes every Go file under root, whatever its build tags. A folder named
+// testdata holds data, except the package internal/testdata.
 func Read(root string) (Files, error) {
 	files := Files{}
 	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
@@ -62,8 +63,9 @@ func Read(root string) (Files, error) {
 		}
 		name := d.Name()
 		if d.IsDir() {
-			hidden := strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")
-			if file != root && (hidden || name == "testdata" || name == "node_modules" || name == "vendor") {
+			skip := strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "node_modules" || name == "vendor" ||
+				name == "testdata" && file != filepath.Join(root, "internal", "testdata")
+			if file != root && skip {
 				return filepath.SkipDir
 			}
 			return nil
