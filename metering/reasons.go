@@ -64,7 +64,7 @@ var reasons = [...]Reason{
 	{BadTime, Unclean, "the time cannot be read", "send RFC 3339 such as 2026-09-14T10:00:00Z, in a log the unit its mapping names"},
 	{BadNumber, Unclean, "a number cannot be read exactly", "send a plain decimal of at most 40 digits, without a thousands separator; whole numbers where things are counted"},
 	{BadText, Unclean, "a text has control characters or is not UTF-8", "send printable UTF-8 text"},
-	{BadIdentifier, Unclean, "an app, customer or dimension name is no identifier", "use lower-case letters, digits, '-', '_' or '.', at most 63 characters, beginning with a letter or digit"},
+	{BadIdentifier, Unclean, "a customer or dimension name is no identifier", "use lower-case letters, digits, '-', '_' or '.', at most 63 characters, beginning with a letter or digit"},
 	{DataNotJSON, Unclean, "the data of the event is not JSON", "send data as a JSON object with datacontenttype application/json"},
 	{DataTwice, Unclean, "data and data_base64 are both present", "send one of them"},
 	{UnknownField, Unclean, "data has a field that mete does not take", "leave it out, or declare it as a dimension of a meter and send it in data.dimensions"},

@@ -184,9 +184,6 @@ func checkClean(e *Event) *Refusal {
 	if e.Customer != "" && partner.CheckID(string(e.Customer)) != nil {
 		return refuse(BadIdentifier, "subject", "")
 	}
-	if e.Data.App != "" && partner.CheckID(string(e.Data.App)) != nil {
-		return refuse(BadIdentifier, "data.app", "")
-	}
 	for _, n := range numbers(&e.Data) {
 		if n.value != nil && (n.value.Exponent() > maxExponent || n.value.Exponent() < -maxExponent) {
 			return refuse(BadNumber, n.field, "")
