@@ -226,7 +226,7 @@ func unclean(to string) bool {
 }
 
 var (
-	account = regexp.MustCompile(`\b(assets|liabilities|income|expenses|equity):(\S|$)`)
+	account = regexp.MustCompile(`\b(assets|liabilities|income|expenses|equity):(\S+|$)`)
 	clocks  = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
 )
 
@@ -252,7 +252,7 @@ func habit(n ast.Node, file string, pure, suite bool) string {
 		}
 		if text, err := strconv.Unquote(n.Value); err == nil {
 			if name := account.FindString(text); name != "" {
-				return fmt.Sprintf("account name %q: ledger/chart.go alone spells accounts", name)
+				return fmt.Sprintf("account name %q: ledger/chart.go alone spells accounts; call its function", name)
 			}
 		}
 	}
