@@ -75,8 +75,14 @@ type Store interface {
 	// Transactions yields the events of the given types in (time, key) order.
 	Transactions(ctx context.Context, s Span, types []string) iter.Seq2[Transaction, error]
 
+	// Events yields the events of the span that the filter names, in (time, key)
+	// order: those behind a cell of Usage, and usage.voided events themselves.
+	Events(ctx context.Context, s Span, f Filter) iter.Seq2[Accepted, error]
+
 	// Late counts events that occurred before the instant but lie in the span's
-	// cutoffs, by app and UTC month of occurrence, with the earliest instant.
+	// cutoffs, by app and UTC month of occurrence, with the earliest instant. A
+	// usage.voided event is counted where its target is, since that month changes,
+	// and not at all while its target is not stored up to the cutoff.
 	Late(ctx context.Context, s Span) ([]Late, error)
 
 	// Find answers where an event went: its stored row, if any, its duplicates and
@@ -85,6 +91,16 @@ type Store interface {
 
 	// Counts are the totals that reconcile compares, up to the cutoff.
 	Counts(ctx context.Context, upTo Cutoff) (Counts, error)
+}
+
+// Filter names events by what they say. An empty field names all.
+type Filter struct {
+	App       partner.AppID
+	Customer  partner.CustomerID
+	Type      string
+	Operation string
+	Class     Class
+	Voided    bool // also those that a usage.voided took out
 }
 
 // Late is how many events of an app came after a cutoff for time before it.
