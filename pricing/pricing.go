@@ -78,16 +78,19 @@ type Attribution struct {
 	Adjusted decimal.Decimal    `json:"adjusted"` // with the quality adjustment
 }
 
-// Counted says what became of the events of one cell: the counts of a segment's
-// Counted add up to the counts of its Usage cells.
+// Counted says what became of events of one app and type: the counts of a contract's
+// Counted add up to the counts of its segments' Usage cells. Events of apps that a
+// contract does not cover, given to it for a referral, are elsewhere: they count
+// where their own contract is priced.
 type Counted struct {
-	App    partner.AppID  `json:"app"`
-	Type   string         `json:"type"`
-	Class  metering.Class `json:"class,omitempty"`
-	Events int64          `json:"events"`
-	State  string         `json:"state"` // priced | fact | sandbox | unpriced
-	Why    string         `json:"why,omitempty"`
-	Rules  []string       `json:"rules,omitempty"` // contract/rule that priced them
+	Contract string         `json:"contract"` // of the segment whose Usage held the cell
+	App      partner.AppID  `json:"app"`
+	Type     string         `json:"type"`
+	Class    metering.Class `json:"class,omitempty"`
+	Events   int64          `json:"events"`
+	State    string         `json:"state"` // priced | fact | sandbox | unpriced | elsewhere
+	Why      string         `json:"why,omitempty"`
+	Rules    []string       `json:"rules,omitempty"` // contract/rule that priced them
 }
 
 // LineKey is a rounding key: amounts under one key are summed exactly and rounded

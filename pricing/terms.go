@@ -15,22 +15,24 @@ import (
 // force; Version counts the versions of one Contract from 1 and is set by who keeps
 // them.
 type Terms struct {
-	Contract  string          `json:"contract"`
-	Version   int             `json:"version"`
-	Partner   partner.ID      `json:"partner"`
-	Apps      []partner.AppID `json:"apps,omitempty"`
-	Currency  money.Currency  `json:"currency"`
-	Zone      *time.Location  `json:"-"`
-	ZoneName  string          `json:"zone"`
-	From      period.Date     `json:"from"`
-	Until     period.Date     `json:"until,omitempty"` // exclusive; zero: open
-	Processor string          `json:"processor"`       // who takes the customers' money for us
-	Round     Rounding        `json:"round"`
-	LateLimit int             `json:"late_limit_months"` // 0: none; never bars what we owe the partner
-	Payout    PayoutTerms     `json:"payout"`
-	Rules     []Rule          `json:"rules"`
-	Restart   bool            `json:"restart,omitempty"` // tiers: restart
-	Document  string          `json:"document"`          // the YAML it was decoded from
+	Contract     string          `json:"contract"`
+	Version      int             `json:"version"`
+	Partner      partner.ID      `json:"partner"`
+	Apps         []partner.AppID `json:"apps,omitempty"`
+	Currency     money.Currency  `json:"currency"`
+	Zone         *time.Location  `json:"-"`
+	ZoneName     string          `json:"zone"`
+	From         period.Date     `json:"from"`
+	Until        period.Date     `json:"until,omitempty"` // exclusive; zero: open
+	Collects     string          `json:"collects"`        // platform: who takes the customers' money
+	Presentation string          `json:"presentation"`    // agent: our income is the share, not the sale
+	Processor    string          `json:"processor"`       // who takes the customers' money for us
+	Round        Rounding        `json:"round"`
+	LateLimit    int             `json:"late_limit_months"` // 0: none; never bars what we owe the partner
+	Payout       PayoutTerms     `json:"payout"`
+	Rules        []Rule          `json:"rules"`
+	Restart      bool            `json:"restart,omitempty"` // tiers: restart
+	Document     string          `json:"document"`          // the YAML it was decoded from
 }
 
 // Rounding says how a line's exact amount becomes money.
