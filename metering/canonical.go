@@ -15,8 +15,8 @@ import (
 // dimensions by name. Equal events have equal bytes, and encoding/json reads them
 // into an Event too.
 //
-// The event must hold valid UTF-8 and a time of the years 1 to 9999, as every
-// validated one does; an invalid byte is written as U+FFFD.
+// The event must hold valid UTF-8, decimals of at most 40 digits and a time of the
+// years 1 to 9999, as every decoded one does; an invalid byte is written as U+FFFD.
 func AppendCanonical(dst []byte, e Event) []byte {
 	w := canonical{b: append(dst, '{')}
 	w.text("id", e.ID)

@@ -171,19 +171,10 @@ func findEmail(s string) bool {
 		if s[i] != '@' || s[i-1] <= ' ' || s[i-1] == '/' || s[i-1] == ':' {
 			continue
 		}
-		end := i + 1
-		for isHost(at(s, end)) {
-			end++
-		}
-		for end > i && s[end-1] == '.' {
-			end--
-		}
-		letters := 0
-		for isLetter(s[end-1-letters]) {
-			letters++
-		}
-		if letters >= 2 && s[end-1-letters] == '.' && end-1-letters > i+1 {
-			return true
+		for j := i + 2; isHost(at(s, j)); j++ {
+			if s[j] == '.' && isLetter(at(s, j+1)) && isLetter(at(s, j+2)) && isAlnum(s[j-1]) {
+				return true
+			}
 		}
 	}
 	return false

@@ -184,8 +184,11 @@ func checkClean(e *Event) *Refusal {
 	if e.Customer != "" && partner.CheckID(string(e.Customer)) != nil {
 		return refuse(BadIdentifier, "subject", "")
 	}
+	if y := e.Time.UTC().Year(); y < 1 || y > 9999 { // RFC 3339 has four digits
+		return refuse(BadTime, "time", "")
+	}
 	for _, n := range numbers(&e.Data) {
-		if n.value != nil && (n.value.Exponent() > maxExponent || n.value.Exponent() < -maxExponent) {
+		if v := n.value; v != nil && (v.Exponent() > maxExponent || v.Exponent() < -maxExponent || v.NumDigits()+int(max(0, v.Exponent())) > maxDigits) {
 			return refuse(BadNumber, n.field, "")
 		}
 	}
