@@ -69,7 +69,7 @@ func (d *Desk) Plan(ctx context.Context, in Input) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	old, err := d.Store.Run(ctx, in.RunID())
+	old, err := d.Store.PayoutRun(ctx, in.RunID())
 	switch {
 	case errors.Is(err, ErrNotFound):
 	case err != nil:
@@ -89,17 +89,17 @@ func (d *Desk) Plan(ctx context.Context, in Input) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	return d.Store.SavePlan(ctx, r)
+	return d.Store.SavePayoutRun(ctx, r)
 }
 
 // Find answers the one run that name means: its ID or the beginning of it, such as
 // its pay date.
 func (d *Desk) Find(ctx context.Context, name string) (Run, error) {
-	r, err := d.Store.Run(ctx, name)
+	r, err := d.Store.PayoutRun(ctx, name)
 	if err == nil || !errors.Is(err, ErrNotFound) {
 		return r, err
 	}
-	runs, err := d.Store.Runs(ctx, RunFilter{Prefix: name})
+	runs, err := d.Store.PayoutRuns(ctx, RunFilter{Prefix: name})
 	switch {
 	case err != nil:
 		return Run{}, err
@@ -112,7 +112,7 @@ func (d *Desk) Find(ctx context.Context, name string) (Run, error) {
 		}
 		return Run{}, fmt.Errorf("run %q may be %s; name one: %w", name, strings.Join(ids, " or "), ErrNotFound)
 	}
-	return d.Store.Run(ctx, runs[0].ID)
+	return d.Store.PayoutRun(ctx, runs[0].ID)
 }
 
 // Approve keeps an approval. See [Run.Approve] for who may.
@@ -121,7 +121,7 @@ func (d *Desk) Approve(ctx context.Context, a Approval) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	return d.Store.ChangeRun(ctx, r.ID, func(r Run) (Run, error) { return r.Approve(a) })
+	return d.Store.ChangePayoutRun(ctx, r.ID, func(r Run) (Run, error) { return r.Approve(a) })
 }
 
 // Return sends a run back to its planner and voids its approvals. Once anything of it
@@ -134,7 +134,7 @@ func (d *Desk) Return(ctx context.Context, b SentBack) (Run, error) {
 	if strings.TrimSpace(b.Reason) == "" || strings.TrimSpace(b.By) == "" {
 		return r, fmt.Errorf("return run %s: say who and why, the planner has to know", r.ID)
 	}
-	return d.Store.ChangeRun(ctx, r.ID, func(r Run) (Run, error) {
+	return d.Store.ChangePayoutRun(ctx, r.ID, func(r Run) (Run, error) {
 		if r.State == RunSentBack {
 			return r, nil
 		}
@@ -223,7 +223,7 @@ func (d *Desk) lastRun(ctx context.Context, in Input, past []History) (*PastRun,
 		if h.Run == own || !h.PayOn.Before(in.PayOn) || h.State == Planned || h.State == Cancelled || h.Rail != in.Rail {
 			continue
 		}
-		r, err := d.Store.Run(ctx, h.Run)
+		r, err := d.Store.PayoutRun(ctx, h.Run)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -16,14 +16,14 @@ import (
 // BookedOn is booked on its value date or the first day of the first open month; the
 // day is kept with the row. Implementations pass payoutstest.TestStore.
 type Store interface {
-	// SavePlan keeps a run as its next revision and cancels the payouts of the one
+	// SavePayoutRun keeps a run as its next revision and cancels the payouts of the one
 	// before. It fails with ErrState once anything of the run was attempted, and with
 	// ErrConflict if a payee has an open payout in another run.
-	SavePlan(ctx context.Context, r Run) (Run, error)
+	SavePayoutRun(ctx context.Context, r Run) (Run, error)
 
-	// ChangeRun keeps the state, approvals and sending-back that decide returns.
+	// ChangePayoutRun keeps the state, approvals and sending-back that decide returns.
 	// Payouts of a run sent back are cancelled.
-	ChangeRun(ctx context.Context, id string, decide func(Run) (Run, error)) (Run, error)
+	ChangePayoutRun(ctx context.Context, id string, decide func(Run) (Run, error)) (Run, error)
 
 	// ChangePayout keeps the step that decide returns and books its entry; the zero
 	// Step changes nothing. It answers the payout as it is then.
@@ -33,11 +33,11 @@ type Store interface {
 	// hold given is nil if the ID is new.
 	ChangeHold(ctx context.Context, id string, decide func(*Hold) (Hold, *ledger.Entry, error)) (Hold, error)
 
-	// Run answers the last revision of a run, or ErrNotFound.
-	Run(ctx context.Context, id string) (Run, error)
+	// PayoutRun answers the last revision of a run, or ErrNotFound.
+	PayoutRun(ctx context.Context, id string) (Run, error)
 
-	// Runs answers last revisions, newest pay date first.
-	Runs(ctx context.Context, f RunFilter) ([]Run, error)
+	// PayoutRuns answers last revisions, newest pay date first.
+	PayoutRuns(ctx context.Context, f RunFilter) ([]Run, error)
 
 	// Payouts answers payouts with their history, newest pay date first.
 	Payouts(ctx context.Context, f PayoutFilter) ([]History, error)

@@ -210,7 +210,7 @@ func (s *submit) cancel(ctx context.Context, p Payout) error {
 // fix marks the run as submitted: from here its attempts are all there ever are. It
 // reports whether this call did it.
 func (s *submit) fix(ctx context.Context, run string) (did bool, err error) {
-	_, err = s.desk.Store.ChangeRun(ctx, run, func(r Run) (Run, error) {
+	_, err = s.desk.Store.ChangePayoutRun(ctx, run, func(r Run) (Run, error) {
 		did = r.State == RunApproved
 		if did {
 			r.State = RunSubmitted
@@ -345,7 +345,7 @@ func (s *submit) record(ctx context.Context, b Batch, receipts []Receipt) error 
 
 // report reads back what is known now.
 func (s *submit) report(ctx context.Context, run string) (Submission, error) {
-	r, err := s.desk.Store.Run(ctx, run)
+	r, err := s.desk.Store.PayoutRun(ctx, run)
 	if err != nil {
 		return Submission{}, err
 	}
