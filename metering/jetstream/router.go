@@ -1,0 +1,218 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	js "github.com/nats-io/nats.go/jetstream"
+
+	"mete/internal/failpoint"
+)
+
+// Incoming is one message of a producer. The broker has checked that its credential
+// may send the source.
+type Incoming struct {
+	Source string              // the only one its events may have
+	Header map[string][]string // as sent
+	Body   []byte
+	Where  string // names the message; the same when it is routed again
+}
+
+// Gate decides about the events of a message: publishes the accepted ones, records
+// refusals, and returns the answer for the producer. After an error the message is
+// tried again later; so the same message may come twice, which must do no harm.
+type Gate func(ctx context.Context, m Incoming) (answer []byte, err error)
+
+// HeaderReply asks for an answer: a subject below [AnswerSubject] of the source. The
+// broker itself answers a request as soon as the message is safe with it; what became
+// of the events is told on this subject, once they are in the permanent stream.
+const HeaderReply = "Mete-Reply"
+
+// Router takes what NATS producers publish to intake.SOURCE through the gate and
+// erases it. Fill in Streams and Gate. Several processes may run one each; they
+// share the work.
+//
+// A crash before a message is erased routes it again: its accepted events are then
+// twice in the permanent stream and counted once by the store; its refusals have the
+// same receipts.
+type Router struct {
+	Streams *Streams
+	Gate    Gate
+
+	mu      sync.Mutex
+	lastErr error
+	lastAt  time.Time // of the last message routed
+}
+
+const (
+	routerName      = "router"
+	routeAtOnce     = 32
+	routeWait       = 2 * time.Minute // a message not routed by then is given to another
+	routeLater      = time.Second     // after a failure
+	routerHeartbeat = time.Second
+)
+
+// Fail-points.
+const (
+	beforeGate  failpoint.Point = "router.before-gate"
+	beforeErase failpoint.Point = "router.before-erase" // published, not erased
+	afterErase  failpoint.Point = "router.after-erase"
+)
+
+// Run routes until ctx ends.
+func (r *Router) Run(ctx context.Context) error {
+	consumer, err := r.Streams.js.CreateOrUpdateConsumer(ctx, intakeStream, js.ConsumerConfig{
+		Durable:       routerName,
+		Description:   "mete: takes producers' events through validation",
+		AckPolicy:     js.AckExplicitPolicy,
+		AckWait:       routeWait,
+		MaxDeliver:    -1,
+		MaxAckPending: 8 * routeAtOnce,
+	})
+	if err != nil {
+		return fmt.Errorf("router: %w", err)
+	}
+	messages, err := consumer.Messages(js.PullMaxMessages(2*routeAtOnce), js.PullHeartbeat(routerHeartbeat), js.PullExpiry(30*routerHeartbeat))
+	if err != nil {
+		return fmt.Errorf("router: %w", err)
+	}
+	defer messages.Stop()
+	var work sync.WaitGroup
+	defer work.Wait()
+	places := make(chan struct{}, routeAtOnce)
+	for {
+		m, err := messages.Next(js.NextContext(ctx))
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, js.ErrNoHeartbeat):
+			continue // the broker is away; the iterator asks again
+		case err != nil:
+			return fmt.Errorf("router: %w", err)
+		}
+		places <- struct{}{}
+		work.Go(func() {
+			defer func() { <-places }()
+			r.handle(ctx, m)
+		})
+	}
+}
+
+func (r *Router) handle(ctx context.Context, m js.Msg) {
+	err := r.route(ctx, m)
+	if err != nil && ctx.Err() == nil {
+		_ = m.NakWithDelay(routeLater) // else it comes again after routeWait
+	}
+	r.mu.Lock()
+	r.lastErr = err
+	if err == nil {
+		r.lastAt = time.Now()
+	}
+	r.mu.Unlock()
+}
+
+// route takes one message through the gate, answers, erases.
+func (r *Router) route(ctx context.Context, m js.Msg) error {
+	meta, err := m.Metadata()
+	if err != nil {
+		return fmt.Errorf("route: %w", err)
+	}
+	sequence := meta.Sequence.Stream
+	where := fmt.Sprintf("%s %d", intakeStream, sequence)
+	source, ok := untoken(strings.TrimPrefix(m.Subject(), intakePrefix))
+	if !ok {
+		source = "" // no credential may publish there; the gate refuses every event
+	}
+	if err := beforeGate.Hit(); err != nil {
+		return err
+	}
+	answer, err := r.Gate(ctx, Incoming{Source: source, Header: m.Headers(), Body: m.Data(), Where: where})
+	if err != nil {
+		return fmt.Errorf("route %s: %w", where, err)
+	}
+	if to := m.Headers().Get(HeaderReply); answer != nil && ok && strings.HasPrefix(to, AnswerSubject(source)+".") && !strings.ContainsAny(to, "*> \t\r\n") {
+		if err := r.Streams.conn.Publish(to, answer); err != nil {
+			return fmt.Errorf("answer %s: %w", where, err)
+		}
+	}
+	if err := beforeErase.Hit(); err != nil {
+		return err
+	}
+	if err := r.erase(ctx, sequence); err != nil {
+		return fmt.Errorf("erase %s: %w", where, err)
+	}
+	if err := afterErase.Hit(); err != nil {
+		return err
+	}
+	_ = m.Ack() // the message is gone; an ack that is lost changes nothing
+	return nil
+}
+
+// erase overwrites the message on disk.
+func (r *Router) erase(ctx context.Context, sequence uint64) error {
+	request, err := json.Marshal(map[string]any{"seq": sequence})
+	if err != nil {
+		return err
+	}
+	answer, err := r.Streams.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.DELETE."+intakeStream, request)
+	if err != nil {
+		return err
+	}
+	var said struct {
+		Success bool         `json:"success"`
+		Error   *js.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(answer.Data, &said); err != nil {
+		return err
+	}
+	if said.Success || said.Error != nil && (said.Error.ErrorCode == js.JSErrCodeMessageNotFound || said.Error.ErrorCode == errNoSequence) {
+		return nil
+	}
+	return said.Error
+}
+
+// errNoSequence is the broker's code for: sequence not found, as when another router
+// has erased it.
+const errNoSequence js.ErrorCode = 10043
+
+// RouterHealth is how the router is doing.
+type RouterHealth struct {
+	Waiting  uint64    `json:"waiting"` // messages not routed yet
+	OldestAt time.Time `json:"oldest_at,omitzero"`
+	RoutedAt time.Time `json:"routed_at,omitzero"`
+	Err      error     `json:"-"` // of the last message
+}
+
+// Health asks the broker what waits.
+func (r *Router) Health(ctx context.Context) (RouterHealth, error) {
+	info, err := r.Streams.info(ctx, intakeStream)
+	if err != nil {
+		return RouterHealth{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := RouterHealth{Waiting: info.State.Msgs, RoutedAt: r.lastAt, Err: r.lastErr}
+	if h.Waiting > 0 {
+		h.OldestAt = info.State.FirstTime
+	}
+	return h, nil
+}
+
+// WaitRouted returns when no message of a producer waits, or with how many do when
+// ctx ends.
+func (r *Router) WaitRouted(ctx context.Context) error {
+	for {
+		h, err := r.Health(ctx)
+		if err == nil && h.Waiting == 0 {
+			return nil
+		}
+		if !sleep(ctx, idleLast/2) {
+			return fmt.Errorf("wait for the router: %d messages are not routed: %w", h.Waiting, errors.Join(h.Err, ctx.Err()))
+		}
+	}
+}
