@@ -124,10 +124,23 @@ func appendJSONText(b []byte, s string) []byte {
 // DecodeCanonical reads what AppendCanonical writes, strictly: an unknown field is an
 // error, as is trailing text. It does not validate what the event says.
 func DecodeCanonical(b []byte) (Event, error) {
+	return new(CanonicalDecoder).Decode(b)
+}
+
+// CanonicalDecoder reads many stored events one after the other, with less memory
+// than DecodeCanonical needs for each. The zero value is ready; it is not for
+// concurrent use.
+type CanonicalDecoder struct{ d decoder }
+
+// Decode reads one event as DecodeCanonical does. It keeps nothing of b.
+func (c *CanonicalDecoder) Decode(b []byte) (Event, error) {
 	if len(b) > maxCanonical {
 		return Event{}, fmt.Errorf("stored event of %d bytes: at most %d: %w", len(b), maxCanonical, ErrTooLarge)
 	}
-	var d decoder
+	d := &c.d
+	if d.json.nodes == nil {
+		d.json.nodes = make([]node, 0, usualNodes)
+	}
 	d.json.reset(b, 0)
 	d.json.space()
 	if !d.json.value(0, 0, false) || !d.atEnd() {

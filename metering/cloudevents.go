@@ -110,7 +110,7 @@ func decodeBinary(contentType string, attributes map[string]string, body []byte,
 		contentType = attributes["datacontenttype"] // as the NATS binding writes it
 	}
 	if len(body) > 0 {
-		if contentType != "" && !isJSONType(contentType) {
+		if contentType != "" && !isJSONType([]byte(contentType)) {
 			return refused(refuse(DataNotJSON, "datacontenttype", ""))
 		}
 		var d decoder

@@ -244,7 +244,7 @@ func (d *decoder) event(e *Event, canonical bool) *Refusal {
 		}
 		e.TimeAbsent = !timed
 	}
-	if contentType >= 0 && (r.nodes[contentType].kind != '"' || !isJSONType(string(r.textOf(contentType)))) {
+	if contentType >= 0 && (r.nodes[contentType].kind != '"' || !isJSONType(r.textOf(contentType))) {
 		return refuse(DataNotJSON, "datacontenttype", "")
 	}
 	switch {
@@ -269,11 +269,11 @@ func isAttributeName(name []byte) bool {
 }
 
 // isJSONType reports whether a media type is JSON in UTF-8.
-func isJSONType(s string) bool {
-	if s == "application/json" {
+func isJSONType(b []byte) bool {
+	if string(b) == "application/json" {
 		return true
 	}
-	t, params, err := mime.ParseMediaType(s)
+	t, params, err := mime.ParseMediaType(string(b))
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
 		return false
 	}
@@ -490,8 +490,8 @@ func parseTime(b []byte) (time.Time, bool) {
 			return time.Time{}, false // Go takes it, RFC 3339 does not
 		}
 	}
-	t, err := time.Parse(time.RFC3339Nano, string(up))
-	if err != nil {
+	var t time.Time
+	if t.UnmarshalText(up) != nil {
 		return time.Time{}, false
 	}
 	return t.UTC().Truncate(time.Microsecond), true

@@ -152,7 +152,7 @@ func (n scanned) int64() (int64, bool) {
 // scaled is the number times 10^places, rounded towards minus infinity, if it fits.
 func (n scanned) scaled(places int32) (int64, bool) {
 	if n.big {
-		return 0, false
+		return n.scaledBig(places)
 	}
 	v, exp := n.coef, n.exp+places
 	for ; exp > 0; exp-- {
@@ -169,6 +169,24 @@ func (n scanned) scaled(places int32) (int64, bool) {
 		v = q
 	}
 	return v, true
+}
+
+func (n scanned) scaledBig(places int32) (int64, bool) {
+	v, ok := new(big.Int).SetString(string(n.digits), 10)
+	if !ok {
+		return 0, false
+	}
+	if n.neg {
+		v.Neg(v)
+	}
+	exp := n.exp + places
+	power := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(max(exp, -exp))), nil)
+	if exp >= 0 {
+		v.Mul(v, power)
+	} else {
+		v.Div(v, power) // towards minus infinity, as power > 0
+	}
+	return v.Int64(), v.IsInt64()
 }
 
 // normal is d without trailing zeros behind the point and without a positive
