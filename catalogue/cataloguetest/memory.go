@@ -1,0 +1,145 @@
+// Package cataloguetest holds the promises of [catalogue.Store] as a test, and a store
+// in memory for tests of what stands above it. It refuses to know an engine. Read
+// [TestStore] first.
+package cataloguetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"mete/catalogue"
+)
+
+// Memory is a catalogue.Store that forgets when the process ends. Its zero value is
+// empty and ready.
+type Memory struct {
+	mu        sync.Mutex
+	head      int64
+	versions  []catalogue.Version
+	decisions []catalogue.Decision
+}
+
+var _ catalogue.Store = (*Memory)(nil)
+
+// CatalogueHead implements [catalogue.Store].
+func (m *Memory) CatalogueHead(context.Context) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.head, nil
+}
+
+// RecordVersions implements [catalogue.Store].
+func (m *Memory) RecordVersions(_ context.Context, base int64, vs []catalogue.Version) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if base != m.head {
+		for _, v := range vs {
+			if i := m.find(v.Ref); i < 0 || m.versions[i].Digest != v.Digest || m.versions[i].From != v.From {
+				return catalogue.ErrConflict
+			}
+		}
+		return nil
+	}
+	for _, v := range vs {
+		if m.find(v.Ref) >= 0 {
+			return fmt.Errorf("%s is kept already", v.Ref)
+		}
+	}
+	vs = slices.Clone(vs)
+	slices.SortFunc(vs, func(a, b catalogue.Version) int {
+		if a.Kind == b.Kind && a.ID == b.ID {
+			return a.Number - b.Number
+		}
+		return 0
+	})
+	for _, v := range vs {
+		v.State, v.Decisions = "", nil
+		m.versions = append(m.versions, v)
+	}
+	m.head++
+	return nil
+}
+
+func (m *Memory) find(r catalogue.Ref) int {
+	return slices.IndexFunc(m.versions, func(v catalogue.Version) bool {
+		return v.Kind == r.Kind && v.ID == r.ID && v.Number == r.Number
+	})
+}
+
+// RecordDecision implements [catalogue.Store].
+func (m *Memory) RecordDecision(_ context.Context, base int64, d catalogue.Decision) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, made := range m.decisions {
+		if made.Ref == d.Ref && made.Verdict == d.Verdict && made.By.Name == d.By.Name {
+			return nil
+		}
+	}
+	if base != m.head {
+		return catalogue.ErrConflict
+	}
+	if i := m.find(d.Ref); i < 0 || m.versions[i].Digest != d.Digest {
+		return fmt.Errorf("%s: %w", d.Ref, catalogue.ErrUnknown)
+	}
+	m.decisions = append(m.decisions, d)
+	m.head++
+	return nil
+}
+
+func chosen(q catalogue.Query, r catalogue.Ref, at time.Time) bool {
+	return (q.Kind == "" || q.Kind == r.Kind) && (q.ID == "" || q.ID == r.ID) && (q.UpTo.IsZero() || !at.After(q.UpTo))
+}
+
+// Versions implements [catalogue.Store].
+func (m *Memory) Versions(_ context.Context, q catalogue.Query) ([]catalogue.Version, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []catalogue.Version
+	for _, v := range m.versions {
+		if chosen(q, v.Ref, v.RecordedAt) {
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}
+
+// Decisions implements [catalogue.Store].
+func (m *Memory) Decisions(_ context.Context, q catalogue.Query) ([]catalogue.Decision, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []catalogue.Decision
+	for _, d := range m.decisions {
+		if chosen(q, d.Ref, d.RecordedAt) {
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}
+
+// LoadVersions implements [catalogue.Store].
+func (m *Memory) LoadVersions(_ context.Context, refs []catalogue.Ref) ([]catalogue.Version, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []catalogue.Version
+	for _, r := range refs {
+		i := m.find(r)
+		if i < 0 {
+			return nil, fmt.Errorf("%s: %w", r, catalogue.ErrUnknown)
+		}
+		out = append(out, m.versions[i])
+	}
+	return out, nil
+}
+
+// Alter changes a kept version behind the catalogue's back, for tests that it is
+// noticed.
+func (m *Memory) Alter(r catalogue.Ref, change func(*catalogue.Version)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := m.find(r); i >= 0 {
+		change(&m.versions[i])
+	}
+}
