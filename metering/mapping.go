@@ -140,7 +140,13 @@ const (
 
 // LoadMapping reads a mapping document (YAML), strictly: an unknown key is an error,
 // and every error names line and column.
-func LoadMapping(text []byte) (*Mapping, error) {
+func LoadMapping(text []byte) (m *Mapping, err error) {
+	// The YAML library panics on some malformed documents.
+	defer func() {
+		if p := recover(); p != nil {
+			m, err = nil, fmt.Errorf("mapping: the YAML cannot be read: %v", p)
+		}
+	}()
 	if len(text) > MaxMapping {
 		return nil, fmt.Errorf("mapping of %d bytes: at most %d are read", len(text), MaxMapping)
 	}
@@ -151,10 +157,11 @@ func LoadMapping(text []byte) (*Mapping, error) {
 	if len(file.Docs) != 1 {
 		return nil, fmt.Errorf("mapping: want one YAML document, not %d", len(file.Docs))
 	}
-	if anchored(file.Docs[0]) {
-		return nil, fmt.Errorf("mapping: YAML anchors and aliases are not taken; write the values out")
+	if n := fancy(file.Docs[0]); n != nil {
+		at := n.GetToken().Position
+		return nil, fmt.Errorf("mapping: YAML anchors, aliases and tags are not taken; write the values out (line %d, column %d)", at.Line, at.Column)
 	}
-	m := new(Mapping)
+	m = new(Mapping)
 	if err := yaml.UnmarshalWithOptions(text, m, yaml.Strict()); err != nil {
 		return nil, fmt.Errorf("mapping: %w", err)
 	}
@@ -166,18 +173,20 @@ func LoadMapping(text []byte) (*Mapping, error) {
 	return m, nil
 }
 
-// anchored reports whether a document has anchors or aliases, which let a short text
-// become a long one.
-func anchored(doc *ast.DocumentNode) bool {
-	found := false
+// fancy is the first anchor or alias, which let a short text become a long one, or
+// the first tag; nil if there is none.
+func fancy(doc *ast.DocumentNode) (first ast.Node) {
 	if doc.Body != nil {
 		ast.Walk(visitor(func(n ast.Node) {
-			if t := n.Type(); t == ast.AnchorType || t == ast.AliasType || t == ast.MergeKeyType {
-				found = true
+			switch n.Type() {
+			case ast.AnchorType, ast.AliasType, ast.MergeKeyType, ast.TagType:
+				if first == nil {
+					first = n
+				}
 			}
 		}), doc.Body)
 	}
-	return found
+	return first
 }
 
 type visitor func(ast.Node)

@@ -2,6 +2,7 @@ package metering_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -335,7 +336,8 @@ func TestLoadMappingErrors(t *testing.T) {
 		{"no YAML", "mapping: [", "[1:10]"},
 		{"wrong type", edit("id: [req]", "id: {a: b}"), "[4:5]"},
 		{"two documents", ownMapping + "---\n" + ownMapping, "want one YAML document, not 2"},
-		{"anchor", edit("id: [req]", "id: &a [req]"), "anchors and aliases are not taken"},
+		{"anchor", edit("id: [req]", "id: &a [req]"), "anchors, aliases and tags are not taken; write the values out (line 4, column 5)"},
+		{"tag", edit("id: [req]", "id: !!str 7"), "tags are not taken; write the values out (line 4"},
 		{"no name", edit("mapping: edge", "mapping: The Edge"), `mapping: mapping: "The Edge" is no name: use lower-case letters, digits, '-', '_' or '.' (line 1, column 10)`},
 		{"format", edit("format: json", "format: xml"), `format: "xml" is none of json, apache_combined, cloudevents (line 2, column 9)`},
 		{"no source", edit("source: edge-1\n", ""), "source: name the source"},
@@ -372,9 +374,37 @@ func TestLoadMappingErrors(t *testing.T) {
 	}
 }
 
+// TestLogRefusalsTellNothing puts a secret at any place of a line and asserts that no
+// refusal holds it.
+func TestLogRefusalsTellNothing(t *testing.T) {
+	refused := 0
+	for name, line := range map[string]string{
+		"apache": `10.0.0.1 - - [17/May/2015:10:05:03 +0200] "GET / HTTP/1.1" 200 17 "-" "-"`,
+		"nginx":  `{"msec":1795446105.396,"request_id":"9","request_time":0.001,"status":200,"body_bytes_sent":5,"app":"a","uri":"/x"}`,
+		"caddy":  `{"ts":1795446107.3,"request":{"uri":"/x","headers":{"X-App-Id":["a"]}},"duration":0.002,"status":200,"size":1}`,
+	} {
+		m := mapping(t, name)
+		for i := range line {
+			for _, in := range []string{"Zaphod", `"Zaphod"`, `"Zaphod":1,`, "\x01Zaphod"} {
+				_, bad, _ := readLog(t, m, strings.NewReader(line[:i]+in+line[i+1:]), metering.LogOptions{App: "a"})
+				for _, r := range bad {
+					refused++
+					if b, err := json.Marshal(r); err != nil || strings.Contains(string(b), "Zaphod") {
+						t.Fatalf("%s", b)
+					}
+				}
+			}
+		}
+	}
+	if refused < 500 {
+		t.Errorf("only %d refusals were looked at", refused)
+	}
+}
+
 func FuzzLoadMapping(f *testing.F) {
 	f.Add([]byte(ownMapping))
 	f.Add([]byte("mapping: x\nformat: cloudevents\n"))
+	f.Add([]byte("mapping: x\nid: !a 0\n")) // a tag that the YAML library does not survive
 	f.Add([]byte("a: &a [*a]\n<<: *a\n? b\n: - c\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		m, err := metering.LoadMapping(text)

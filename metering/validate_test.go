@@ -192,7 +192,7 @@ func TestCheckSource(t *testing.T) {
 		if bad == nil && c.want != "" || bad != nil && bad.Reason != c.want {
 			t.Errorf("%s by %s: %+v, want %q", c.source, c.owner, bad, c.want)
 		}
-		if bad != nil && strings.Contains(bad.Detail, "key-1") != false {
+		if bad != nil && strings.Contains(bad.Detail, "key-1") {
 			t.Errorf("%s tells whose the source is: %s", c.source, bad.Detail)
 		}
 	}
