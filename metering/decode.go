@@ -450,6 +450,20 @@ func (d *decoder) text(i int, field string, often bool) (string, *Refusal) {
 
 // again is b as a text, without a new one if it was seen lately.
 func (d *decoder) again(b []byte) string {
+	switch string(b) { // what most events say
+	case UsageAPI:
+		return UsageAPI
+	case SalePaid:
+		return SalePaid
+	case string(API):
+		return string(API)
+	case string(CertifiedAPI):
+		return string(CertifiedAPI)
+	case string(Production):
+		return string(Production)
+	case "USD":
+		return "USD"
+	}
 	if len(b) == 0 || len(b) > MaxText {
 		return string(b)
 	}

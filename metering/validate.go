@@ -197,24 +197,27 @@ func checkClean(e *Event) *Refusal {
 	}
 	for _, name := range sortedNames(e.Data.Dimensions) {
 		value := e.Data.Dimensions[name]
-		field := "data.dimensions"
 		if partner.CheckID(name) != nil {
-			return refuse(BadIdentifier, field, "")
+			return refuse(BadIdentifier, "data.dimensions", "")
 		}
 		if word := guardText(name); word != "" {
-			return refuse(word, field, "")
-		}
-		if shown := sayable(name); shown != "" {
-			field += "." + shown
+			return refuse(word, "data.dimensions", "")
 		}
 		if len(value) > MaxText {
-			return refuse(TooLong, field, fmt.Sprintf("%d bytes, at most %d are taken", len(value), MaxText))
+			return refuse(TooLong, dimensionField(name), fmt.Sprintf("%d bytes, at most %d are taken", len(value), MaxText))
 		}
 		if word := guardText(value); word != "" {
-			return refuse(word, field, "")
+			return refuse(word, dimensionField(name), "")
 		}
 	}
 	return nil
+}
+
+func dimensionField(name string) string {
+	if shown := sayable(name); shown != "" {
+		return "data.dimensions." + shown
+	}
+	return "data.dimensions"
 }
 
 // sayable is a field name if it may be told in a refusal: letters and underscores

@@ -181,6 +181,20 @@ func TestEveryBuiltInTypeCanBeAccepted(t *testing.T) {
 	}
 }
 
+func TestDirectoryKnowsTypes(t *testing.T) {
+	for kind, want := range map[string]bool{"usage.api": true, "usage.storage": true, "sale.paid": true, "usage.moon": false, "weather.changed": false, "": false, "usage.": false} {
+		if got := directory().KnowsType(kind); got != want {
+			t.Errorf("KnowsType(%q) = %v", kind, got)
+		}
+	}
+	if p, ok := directory().Partner("contoso-notes"); p != "contoso" || !ok {
+		t.Errorf("partner of contoso-notes: %q, %v", p, ok)
+	}
+	if _, ok := directory().Partner("fabrikam-fax"); ok {
+		t.Error("an unknown app has a partner")
+	}
+}
+
 func TestCheckSource(t *testing.T) {
 	for _, c := range []struct{ source, owner, want string }{
 		{"billing", "key-1", ""},
