@@ -17,11 +17,12 @@ type Pattern struct {
 var patterns = [...]Pattern{
 	{"email", "an e-mail address", hasAt, findEmail},
 	{"fhir_path", "a FHIR resource of a patient, such as Patient/123", hasSlash, findFHIRPath},
-	{"ssn", "a US social security number: 3-2-4 digits, or 9 behind the word ssn", hasDigit, findSSN},
-	{"mrn", "a medical record, patient, member or chart number: the word, then at least 4 digits; a Medicare beneficiary identifier", hasDigit, findMRN},
-	{"birth_date", "a date of birth: a text that is only a date, a date behind dob or birth, any day before 2000, MM/DD/YYYY", hasDigit, findBirthDate},
+	{"ssn", "a US social security number: 3-2-4 digits, or 9 behind the word ssn", hasRun, findSSN},
+	{"mrn", "a medical record, patient, member or chart number: the word, then at least 4 digits", hasRun, findMRN},
+	{"medicare_id", "a Medicare beneficiary identifier, such as 1EG4-TE5-MK73", hasDigit, findMBI},
+	{"birth_date", "a date of birth: a text that is only a date, a date behind dob or birth, any day before 2000, MM/DD/YYYY", hasRun, findBirthDate},
 	{"query", "a query string, or a search parameter such as birthdate=", hasQuery, findQuery},
-	{"phone", "a North American or international telephone number", hasDigit, findPhone},
+	{"phone", "a North American or international telephone number", hasRun, findPhone},
 	{"ip_address", "a text that is only an IP address", hasPoint, findIP},
 }
 
@@ -104,6 +105,7 @@ type mark uint8
 const (
 	hasAt mark = 1 << iota
 	hasDigit
+	hasRun // four digits in a row
 	hasSlash
 	hasQuery // ? or =
 	hasPoint // . or :
@@ -118,8 +120,15 @@ var byteMarks = [256]mark{
 
 func marks(s string) mark {
 	var m mark
+	run := 0
 	for i := 0; i < len(s); i++ {
-		m |= byteMarks[s[i]]
+		b := byteMarks[s[i]]
+		m |= b
+		if b != hasDigit {
+			run = 0
+		} else if run++; run == 4 {
+			m |= hasRun
+		}
 	}
 	return m
 }
@@ -215,8 +224,7 @@ var recordLabels = []string{
 // minRecordDigits keeps names such as patient-360 apart from record numbers.
 const minRecordDigits = 4
 
-// findMRN looks for the word for a record number before digits, and for a Medicare
-// beneficiary identifier (1EG4-TE5-MK73).
+// findMRN looks for the word for a record number before digits.
 func findMRN(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if n := labelAt(s, i, recordLabels); n > 0 {
@@ -228,7 +236,14 @@ func findMRN(s string) bool {
 				return true
 			}
 		}
-		if s[i] == '-' && i >= 4 && !isAlnum(at(s, i-5)) && !isAlnum(at(s, i+9)) && isMBI(s[i-4:min(i+9, len(s))]) {
+	}
+	return false
+}
+
+// findMBI looks for 11 characters of the shape of isMBI between others.
+func findMBI(s string) bool {
+	for i := 4; i+9 <= len(s); i++ {
+		if s[i] == '-' && !isAlnum(at(s, i-5)) && !isAlnum(at(s, i+9)) && isMBI(s[i-4:i+9]) {
 			return true
 		}
 	}

@@ -30,8 +30,12 @@ var guardCases = map[string]struct{ caught, pass []string }{
 		[]string{"Patient/{id}", "Patient/:id", "Patient/read", "Patient/$match", "Patient/_search", "patient/Observation.rs", "patient/Patient.read", "user/Condition.read", "patient/*.*", "Patient.read", "Practitioner/77", "billing/invoice/2026-1", "task/9", "inpatient/x9", "Patient", "group/7"},
 	},
 	"mrn": {
-		[]string{"mrn-0012345", "MRN: 88123", "cust_mrn_1234", "patient-10442", "patient_id=1234", "MRN E1234567", "member-id 99120", "medical_record_number:7712", "1EG4-TE5-MK73", "x 1EG4-TE5-MK73"},
-		[]string{"mrn-service", "patient-360", "patient-portal-2026", "outpatient-2026", "mrnx-12345", "remembered-12345", "1EG4-TE5-MKL3", "patients-2026"},
+		[]string{"mrn-0012345", "MRN: 88123", "cust_mrn_1234", "patient-10442", "patient_id=1234", "MRN E1234567", "member-id 99120", "medical_record_number:7712"},
+		[]string{"mrn-service", "patient-360", "patient-portal-2026", "outpatient-2026", "mrnx-12345", "remembered-12345", "patients-2026"},
+	},
+	"medicare_id": {
+		[]string{"1EG4-TE5-MK73", "x 1EG4-TE5-MK73", "id:1EG4-TE5-MK73."},
+		[]string{"1EG4-TE5-MKL3", "1EG4TE5MK73", "0EG4-TE5-MK73", "x1EG4-TE5-MK73", "1eg4-te5-mk73", "1SG4-TE5-MK73"},
 	},
 	"birth_date": {
 		[]string{"1961-04-12", "2026-09-14", "04/12/1961", "4/2/1961", "12.04.1961", "dob-19610412", "dob=2019-04-12", "DOB 4/12/2019", "smith-1961-04-12", "seen 04/12/2019", "birthdate:2019-04-12", "born.2019-04-12"},
