@@ -194,6 +194,10 @@ func (b *lineBuilder) shareOut() error {
 	slices.SortFunc(keys, func(x, y allocKey) int {
 		return cmp.Or(strings.Compare(string(x.app), string(y.app)), strings.Compare(string(x.customer), string(y.customer)))
 	})
+	if len(keys) == 1 && !b.cells[keys[0]].exact.IsZero() {
+		b.Allocations = []Allocation{{keys[0].app, keys[0].customer, b.cells[keys[0]].events, b.Amount}}
+		return nil
+	}
 	up, down := make([]decimal.Decimal, len(keys)), make([]decimal.Decimal, len(keys))
 	var ups, downs decimal.Decimal
 	for i, k := range keys {
