@@ -29,9 +29,7 @@ func Schema(k Kind) ([]byte, error) {
 const anyDocument Kind = "document"
 
 func schemaOf(name string) (map[string]any, error) {
-	var names []string
 	for _, k := range kinds {
-		names = append(names, string(k.kind))
 		switch name {
 		case string(KindContract):
 			return contractSchema()

@@ -73,7 +73,9 @@ func (c Catalogue) At(ctx context.Context, on period.Date, recordedUpTo time.Tim
 	return s, nil
 }
 
-// Current is the catalogue as it is recorded now, including what begins later.
+// Current is the catalogue as it is recorded now, with the last version of everything,
+// even if it begins later. It serves intake and lists; a close asks [Catalogue.At] for
+// its month's last day.
 func (c Catalogue) Current(ctx context.Context) (*Snapshot, error) {
 	return c.At(ctx, period.Date{}, time.Time{})
 }

@@ -35,9 +35,6 @@ type Ref struct {
 
 func (r Ref) String() string { return fmt.Sprintf("%s %s version %d", r.Kind.words(), r.ID, r.Number) }
 
-// same reports whether both name the same version, whatever it says.
-func (r Ref) same(o Ref) bool { return r.Kind == o.Kind && r.ID == o.ID && r.Number == o.Number }
-
 // Version is one state of one object. It is never changed; a change is another
 // version. Of two versions the one that begins later counts from its beginning; of
 // two that begin on the same day, the one with the higher number.
