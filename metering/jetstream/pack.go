@@ -85,12 +85,11 @@ func unpack(incarnation, partition int, r raw) metering.Message {
 	if at, err := time.Parse(acceptedForm, r.header.Get(headerAcceptedAt)); err == nil {
 		m.AcceptedAt = at
 	}
-	n, err := strconv.Atoi(r.header.Get(headerCount))
-	if err != nil || n < 1 || n > MaxCount {
-		m.Announced = 1
+	n, ok := countOf(r.header)
+	m.Announced = n
+	if !ok {
 		return undecoded(m, "the message has no count of its events")
 	}
-	m.Announced = n
 	if id := r.header.Get(headerMsgID); id != m.Digest.String() {
 		return undecoded(m, "the payload is not the one that was written: its digest differs")
 	}
@@ -117,6 +116,16 @@ func unpack(incarnation, partition int, r raw) metering.Message {
 		})
 	}
 	return m
+}
+
+// countOf is how many events a message announces. One that does not say so, as only
+// a foreign hand could write it, counts as one: it must not vanish from the sums.
+func countOf(h nats.Header) (n int, ok bool) {
+	n, err := strconv.Atoi(h.Get(headerCount))
+	if err != nil || n < 1 || n > MaxCount {
+		return 1, false
+	}
+	return n, true
 }
 
 func linesOf(b []byte) ([][]byte, error) {

@@ -3,7 +3,6 @@ package jetstream
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	"mete/metering"
 )
@@ -59,12 +58,9 @@ func (all *Streams) totals(ctx context.Context, c metering.PartitionCutoff) (mes
 			if m.sequence > c.Sequence {
 				break
 			}
-			n, err := strconv.ParseInt(m.header.Get(headerCount), 10, 64)
-			if err != nil || n < 0 {
-				n = 0 // the store tallies such a message with 0 too
-			}
+			n, _ := countOf(m.header)
 			messages++
-			announced += n
+			announced += int64(n)
 		}
 		next += uint64(len(got))
 	}
