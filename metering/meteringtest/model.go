@@ -28,11 +28,18 @@ type Model struct {
 	position   map[int]uint64
 	stored     []metering.Accepted
 	first      map[metering.Key]int // into stored
+	voids      []void
 	duplicates []metering.Accepted
 	conflicts  []metering.Accepted
 }
 
 var _ metering.Store = (*Model)(nil)
+
+// void is a stored usage.voided event and the key that it takes out.
+type void struct {
+	target metering.Key
+	at     metering.Position
+}
 
 // Attach is as in [metering.Store].
 func (m *Model) Attach(_ context.Context, stream string, partitions int) (int, error) {
@@ -93,6 +100,9 @@ func (m *Model) Append(ctx context.Context, b metering.Block) (metering.Outcome,
 			case !known:
 				m.first[e.Key] = len(m.stored)
 				m.stored = append(m.stored, e)
+				if e.Type == metering.UsageVoided {
+					m.voids = append(m.voids, void{metering.KeyOf(e.Source, e.Data.RefersTo), e.Position})
+				}
 				o.Stored++
 			case m.stored[i].Hash == e.Hash:
 				m.duplicates = append(m.duplicates, e)
@@ -135,14 +145,13 @@ func between(s metering.Span, p metering.Position) bool {
 }
 
 // voidOf is the first void up to the cutoff that takes the event out.
-func (m *Model) voidOf(c metering.Cutoff, e *metering.Accepted) *metering.Accepted {
+func (m *Model) voidOf(c metering.Cutoff, e *metering.Accepted) *metering.Position {
 	if e.Type == metering.UsageVoided {
 		return nil
 	}
-	for i := range m.stored {
-		v := &m.stored[i]
-		if v.Type == metering.UsageVoided && metering.KeyOf(v.Source, v.Data.RefersTo) == e.Key && upTo(c, v.Position) {
-			return v
+	for _, v := range m.voids {
+		if v.target == e.Key && upTo(c, v.at) {
+			return &v.at
 		}
 	}
 	return nil
@@ -302,9 +311,7 @@ func (m *Model) Find(_ context.Context, k metering.Key) (metering.Found, error) 
 	}
 	e := m.stored[i]
 	f.Event = &e
-	if v := m.voidOf(nil, &e); v != nil {
-		f.Voided = &v.Position
-	}
+	f.Voided = m.voidOf(nil, &e)
 	for _, d := range m.duplicates {
 		if d.Key == k && len(f.Duplicates) < metering.MaxFound {
 			f.Duplicates = append(f.Duplicates, d.Position)

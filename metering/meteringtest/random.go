@@ -2,6 +2,7 @@ package meteringtest
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"testing"
@@ -99,6 +100,7 @@ func drawSpan(r *rapid.T, f *Feed, cutoffs []metering.Cutoff) metering.Span {
 // testModel feeds random streams to the store and the model and compares all that
 // they say. What was said under a cutoff must be said again at the end.
 func testModel(t *testing.T, open func(t *testing.T) metering.Store) {
+	fewerUnderRace(t)
 	rapid.Check(t, func(r *rapid.T) {
 		ctx := context.Background()
 		s, m, f := open(t), new(Model), NewFeed()
@@ -148,6 +150,23 @@ func testModel(t *testing.T, open func(t *testing.T) metering.Store) {
 			compareFound(r, s, m, k)
 		}
 	})
+}
+
+// fewerUnderRace takes the default of 100 random streams down to 10 when the race
+// detector is on: there the engines run forty times slower, and it looks at
+// goroutines, which a stream has none of.
+func fewerUnderRace(t *testing.T) {
+	f := flag.Lookup("rapid.checks")
+	if !raceDetector || f == nil || f.Value.String() != f.DefValue {
+		return
+	}
+	set := func(n string) {
+		if err := f.Value.Set(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("10")
+	t.Cleanup(func() { set(f.DefValue) })
 }
 
 // drawBlock is the next block of a partition, or one that overlaps what was sent.

@@ -447,7 +447,7 @@ func (a *appending) arrived(ctx context.Context, added []metering.Key) error {
 // merge moves the recent keys into the sorted table once there are enough of them.
 // A key that is there already fails the block: then the store has counted it twice.
 func (a *appending) merge(ctx context.Context) error {
-	if len(a.w.recent) < mergeAt {
+	if len(a.w.recent) < a.w.mergeAt {
 		return nil
 	}
 	if _, err := a.w.exec(ctx, `INSERT INTO keys (event_key, place) SELECT event_key, place FROM keys_recent ORDER BY event_key`); err != nil {

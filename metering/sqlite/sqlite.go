@@ -80,7 +80,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.w = &writer{conn: conn, stale: true}
+	s.w = &writer{conn: conn, mergeAt: mergeAt, stale: true}
 	if s.readers, err = sql.Open("sqlite", dsn(s.path, "query_only(1)", "cache_size(-16384)")); err != nil {
 		return err
 	}
@@ -247,7 +247,12 @@ func (s *Store) backup(ctx context.Context, path string) error {
 	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if _, err := s.readers.ExecContext(ctx, `VACUUM INTO $1`, partial); err != nil {
+	db, err := sql.Open("sqlite", dsn(s.path)) // readers may not vacuum
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, `VACUUM INTO $1`, partial)
+	if err = errors.Join(err, db.Close()); err != nil {
 		return errors.Join(err, removeIfThere(partial))
 	}
 	if err := syncFile(partial); err != nil {

@@ -20,10 +20,11 @@ const maxCachedCells = 1 << 16
 // What it remembers is dropped after any failed write and whenever another process
 // has written.
 type writer struct {
-	conn   *sql.Conn
-	stmts  map[string]*sql.Stmt
-	stale  bool
-	closed bool
+	conn    *sql.Conn
+	mergeAt int // recent keys
+	stmts   map[string]*sql.Stmt
+	stale   bool
+	closed  bool
 
 	version int64                  // of the file, as this connection sees it
 	recent  map[metering.Key]int64 // keys_recent: key → place
@@ -59,16 +60,17 @@ func (s *Store) write(ctx context.Context, f func(*writer) error) error {
 }
 
 func (w *writer) transaction(ctx context.Context, f func(*writer) error) error {
-	if _, err := w.conn.ExecContext(ctx, `BEGIN IMMEDIATE`); err != nil {
-		return fmt.Errorf("begin: is another process filling this store? %w", err)
-	}
-	// What follows must not leave the transaction open, whatever became of ctx.
+	// Nothing may leave the transaction open, whatever becomes of ctx.
 	lasting := context.WithoutCancel(ctx)
 	rollback := func(err error) error {
 		if _, e := w.conn.ExecContext(lasting, `ROLLBACK`); e != nil && !w.rolledBack(lasting) {
 			return errors.Join(err, fmt.Errorf("roll back: %w", e))
 		}
 		return err
+	}
+	if _, err := w.conn.ExecContext(ctx, `BEGIN IMMEDIATE`); err != nil {
+		// It may have begun all the same, just before ctx ended.
+		return rollback(fmt.Errorf("begin: is another process filling this store? %w", err))
 	}
 	if err := w.refresh(ctx); err != nil {
 		return rollback(err)
