@@ -13,7 +13,6 @@ import (
 	"mete/money"
 	"mete/partner"
 	"mete/payouts"
-	"mete/period"
 )
 
 var _ payouts.Store = (*DB)(nil)
@@ -242,13 +241,13 @@ func (db *DB) bookOnce(ctx context.Context, tx *sql.Tx, e *ledger.Entry) (string
 	if e == nil {
 		return "", nil
 	}
-	on, err := db.bookedOn(ctx, tx, e.ValueOn)
+	on, err := bookedOn(ctx, tx, e.ValueOn)
 	if err != nil {
 		return "", err
 	}
 	entry := *e
 	entry.BookedOn = on
-	return on.String(), db.post(ctx, tx, []ledger.Entry{entry}, period.Month{})
+	return on.String(), db.post(ctx, tx, []ledger.Entry{entry}, noMonth)
 }
 
 // ChangeHold implements [payouts.Store].
@@ -331,7 +330,7 @@ const maxRuns = 1000
 
 // loadRun reads the last revision of a run. Amounts, accounts and states of payouts
 // come from their rows, so that a row changed by hand no longer fits the content hash.
-func loadRun(ctx context.Context, q queries, id string) (payouts.Run, error) {
+func loadRun(ctx context.Context, q querier, id string) (payouts.Run, error) {
 	var r payouts.Run
 	var state, content, doc, at string
 	err := q.QueryRowContext(ctx, `SELECT r.revision, r.state, p.content, p.document, p.planned_at
@@ -370,7 +369,7 @@ func loadRun(ctx context.Context, q queries, id string) (payouts.Run, error) {
 	return r, err
 }
 
-func loadReturn(ctx context.Context, q queries, id string, revision int) (*payouts.SentBack, error) {
+func loadReturn(ctx context.Context, q querier, id string, revision int) (*payouts.SentBack, error) {
 	b := payouts.SentBack{Run: id}
 	var at string
 	err := q.QueryRowContext(ctx, `SELECT sent_by, sent_at, reason FROM payout_returns WHERE run_id = $1 AND revision = $2`, id, revision).Scan(&b.By, &at, &b.Reason)
@@ -384,7 +383,7 @@ func loadReturn(ctx context.Context, q queries, id string, revision int) (*payou
 	return &b, err
 }
 
-func loadApprovals(ctx context.Context, q queries, id string, revision int) ([]payouts.Approval, error) {
+func loadApprovals(ctx context.Context, q querier, id string, revision int) ([]payouts.Approval, error) {
 	rows, err := q.QueryContext(ctx, `SELECT content, approved_by, approved_at, unauthenticated FROM payout_approvals
 		WHERE run_id = $1 AND revision = $2 ORDER BY approved_at, approver`, id, revision)
 	if err != nil {
@@ -413,18 +412,32 @@ func (db *DB) Payouts(ctx context.Context, f payouts.PayoutFilter) ([]payouts.Hi
 	return loadPayouts(ctx, db.read, f)
 }
 
-// payoutWhere narrows payouts p by a filter; an empty argument does not narrow.
-const payoutWhere = ` WHERE ($1 = '' OR p.id = $1) AND ($2 = '' OR p.run_id = $2) AND ($3 = '' OR p.partner = $3)
-	AND ($4 = '' OR p.currency = $4) AND ($5 = '' OR p.pay_on = $5) AND ($6 = 0 OR p.state IN ('planned', 'in transit'))`
+// payoutWhere narrows payouts p by a filter, naming only columns that are asked for,
+// so that an index serves each.
+func payoutWhere(f payouts.PayoutFilter) (where string, args []any) {
+	where = " WHERE 1 = 1"
+	for _, c := range []struct{ column, value string }{
+		{"p.id", f.ID}, {"p.run_id", f.Run}, {"p.partner", string(f.Partner)}, {"p.currency", string(f.Currency)}, {"p.pay_on", f.PayOn.String()},
+	} {
+		if c.value != "" {
+			args = append(args, c.value)
+			where += fmt.Sprintf(" AND %s = $%d", c.column, len(args))
+		}
+	}
+	if f.Open {
+		where += " AND p.state IN ('planned', 'in transit')"
+	}
+	return where, args
+}
 
-func loadPayouts(ctx context.Context, q queries, f payouts.PayoutFilter) ([]payouts.History, error) {
-	args := []any{f.ID, f.Run, string(f.Partner), string(f.Currency), f.PayOn.String(), flag(f.Open)}
+func loadPayouts(ctx context.Context, q querier, f payouts.PayoutFilter) ([]payouts.History, error) {
+	where, args := payoutWhere(f)
 	rows, err := q.QueryContext(ctx, `SELECT p.document, p.amount_minor, p.account, p.state, p.reason, r.state,
 		COALESCE(a.number, 0), COALESCE(a.key, ''), COALESCE(a.params_hash, ''), COALESCE(a.attempted_at, ''), COALESCE(a.booked_on, ''),
 		COALESCE(t.outcome, 'unknown'), COALESCE(t.ref, '')
 		FROM payouts p JOIN payout_runs r ON r.id = p.run_id
 		LEFT JOIN payout_attempts a ON a.payout_id = p.id
-		LEFT JOIN payout_receipts t ON t.payout_id = a.payout_id AND t.number = a.number`+payoutWhere+`
+		LEFT JOIN payout_receipts t ON t.payout_id = a.payout_id AND t.number = a.number`+where+`
 		ORDER BY p.pay_on DESC, length(p.id) DESC, p.id DESC`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("payouts: %w", err)
@@ -443,7 +456,7 @@ func loadPayouts(ctx context.Context, q queries, f payouts.PayoutFilter) ([]payo
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, fmt.Errorf("payouts: %w", err)
 	}
-	return out, loadConfirmations(ctx, q, args, out, at)
+	return out, loadConfirmations(ctx, q, f, out, at)
 }
 
 func scanPayout(rows *sql.Rows) (payouts.History, error) {
@@ -475,12 +488,13 @@ func scanPayout(rows *sql.Rows) (payouts.History, error) {
 }
 
 // loadConfirmations adds what banks said, in the order it can be said in.
-func loadConfirmations(ctx context.Context, q queries, args []any, out []payouts.History, at map[string]int) error {
+func loadConfirmations(ctx context.Context, q querier, f payouts.PayoutFilter, out []payouts.History, at map[string]int) error {
 	if len(out) == 0 {
 		return nil
 	}
+	where, args := payoutWhere(f)
 	rows, err := q.QueryContext(ctx, `SELECT c.payout_id, c.outcome, c.amount_minor, c.bank_on, c.bank_ref, c.reason, c.imported_by, c.imported_at, c.source
-		FROM payout_confirmations c JOIN payouts p ON p.id = c.payout_id`+payoutWhere+` ORDER BY c.payout_id, c.imported_at, c.outcome`, args...)
+		FROM payout_confirmations c JOIN payouts p ON p.id = c.payout_id`+where+` ORDER BY c.payout_id, c.imported_at, c.outcome`, args...)
 	if err != nil {
 		return fmt.Errorf("payout confirmations: %w", err)
 	}
@@ -513,7 +527,7 @@ func (db *DB) Holds(ctx context.Context, f payouts.HoldFilter) ([]payouts.Hold, 
 	return loadHolds(ctx, db.read, f)
 }
 
-func loadHolds(ctx context.Context, q queries, f payouts.HoldFilter) ([]payouts.Hold, error) {
+func loadHolds(ctx context.Context, q querier, f payouts.HoldFilter) ([]payouts.Hold, error) {
 	rows, err := q.QueryContext(ctx, `SELECT p.hold_id, p.partner, p.currency, p.amount_minor, p.everything, p.reason, p.until_on, p.done_by, p.done_at, p.done_on, p.booked_on,
 		COALESCE(r.done_by, ''), COALESCE(r.reason, ''), COALESCE(r.done_at, ''), COALESCE(r.done_on, ''), COALESCE(r.booked_on, '')
 		FROM payout_holds p LEFT JOIN payout_holds r ON r.hold_id = p.hold_id AND r.fact = 'release'
