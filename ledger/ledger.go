@@ -11,7 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strings"
+	"math"
+	"regexp"
+	"unicode"
+	"unicode/utf8"
 
 	"mete/money"
 	"mete/period"
@@ -46,50 +49,117 @@ type Guard struct {
 
 // Errors that callers branch on.
 var (
-	ErrConflict = errors.New("an entry with this ID and other content is in the books")
-	ErrClosed   = errors.New("the month is closed")
-	ErrGuard    = errors.New("the account does not hold enough")
-	ErrNotFound = errors.New("not in the books")
+	ErrConflict   = errors.New("an entry with this ID and other content is in the books")
+	ErrClosed     = errors.New("the month is closed")
+	ErrGuard      = errors.New("the account does not hold enough")
+	ErrNotFound   = errors.New("not in the books")
+	ErrMonthState = errors.New("the month is not in the state this step needs")
 )
 
-// MaxPostings bounds one entry.
-const MaxPostings = 10_000
+// Bounds of one entry, so that a page of entries fits in memory.
+const (
+	MaxPostings = 10_000
+	MaxID       = 200 // bytes
+	MaxKind     = 40
+	MaxMemo     = 500
+)
 
-// Validate reports what is wrong with the entry by itself: IDs, dates, accounts,
+var (
+	idForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@+=#~-]*$`)
+	kindForm = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+)
+
+// Validate reports what is wrong with the entry by itself: names, dates, accounts,
 // and a sum that is not zero in some currency.
 func (e Entry) Validate() error {
-	if e.ID == "" || e.Kind == "" || e.ValueOn.IsZero() || e.BookedOn.IsZero() {
-		return fmt.Errorf("entry %q: id, kind, value date and booking date are needed", e.ID)
-	}
-	if strings.ContainsAny(e.ID+e.Memo, "\n\r;") {
-		return fmt.Errorf("entry %q: id and memo must not hold line breaks or ';'", e.ID)
+	if err := e.validateHead(); err != nil {
+		return fmt.Errorf("entry %q: %w", e.ID, err)
 	}
 	if len(e.Postings) < 2 || len(e.Postings) > MaxPostings {
 		return fmt.Errorf("entry %q: %d postings, want 2 to %d", e.ID, len(e.Postings), MaxPostings)
 	}
-	sums := map[money.Currency]money.Amount{}
-	for _, p := range e.Postings {
-		if err := p.Account.Validate(); err != nil {
-			return fmt.Errorf("entry %q: %w", e.ID, err)
+	sums := map[money.Currency]*sides{}
+	for i, p := range e.Postings {
+		s := sums[p.Amount.Currency]
+		if s == nil {
+			s = &sides{}
+			sums[p.Amount.Currency] = s
 		}
-		if p.Amount.IsZero() {
-			return fmt.Errorf("entry %q: a posting of zero on %s; leave it out", e.ID, p.Account)
-		}
-		sum, ok := sums[p.Amount.Currency]
-		if !ok {
-			sum = money.New(0, p.Amount.Currency)
-		}
-		sum, err := sum.Add(p.Amount)
-		if err != nil {
-			return fmt.Errorf("entry %q: %w", e.ID, err)
-		}
-		sums[p.Amount.Currency] = sum
-	}
-	for _, s := range sums {
-		if !s.IsZero() {
-			return fmt.Errorf("entry %q does not balance: debits and credits differ by %s", e.ID, s)
+		if err := s.add(p); err != nil {
+			return fmt.Errorf("entry %q, posting %d on %q: %w", e.ID, i+1, p.Account, err)
 		}
 	}
+	for c, s := range sums {
+		if s.debit != s.credit {
+			return fmt.Errorf("entry %q does not balance: debits %s, credits %s", e.ID, money.New(s.debit, c), money.New(s.credit, c))
+		}
+	}
+	for _, g := range e.Guards {
+		if err := g.Account.Validate(); err != nil {
+			return fmt.Errorf("entry %q: guard: %w", e.ID, err)
+		}
+	}
+	return nil
+}
+
+func (e Entry) validateHead() error {
+	switch {
+	case len(e.ID) > MaxID || !idForm.MatchString(e.ID):
+		return fmt.Errorf("the id must be 1 to %d letters, digits or any of . _ : / @ + = # ~ -, beginning with a letter or digit", MaxID)
+	case len(e.Kind) > MaxKind || !kindForm.MatchString(e.Kind):
+		return fmt.Errorf("kind %q must be 1 to %d lower-case letters, digits or '-'", e.Kind, MaxKind)
+	case !realDate(e.ValueOn) || !realDate(e.BookedOn):
+		return fmt.Errorf("value date %q and booking date %q must be days of the calendar", e.ValueOn, e.BookedOn)
+	case e.BookedOn.Before(e.ValueOn):
+		return fmt.Errorf("booked on %s, before its value date %s; book it on the value date or in a later open month", e.BookedOn, e.ValueOn)
+	}
+	return CheckMemo(e.Memo)
+}
+
+// CheckMemo reports why s cannot be an entry's memo: it is one line of text that
+// plain-text accounting tools read back as written.
+func CheckMemo(s string) error {
+	if len(s) > MaxMemo || !utf8.ValidString(s) {
+		return fmt.Errorf("the memo must be UTF-8 text of at most %d bytes, it has %d", MaxMemo, len(s))
+	}
+	for _, r := range s {
+		if r == ';' || unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return fmt.Errorf("the memo must not hold %q: no line breaks, control characters or ';'", r)
+		}
+	}
+	return nil
+}
+
+func realDate(d period.Date) bool {
+	return d.Year >= 1 && d.Year <= 9999 && d == d.AddDays(0)
+}
+
+// sides keeps debits and credits apart, so that no order of adding overflows where
+// another does not.
+type sides struct{ debit, credit int64 }
+
+func (s *sides) add(p Posting) error {
+	if err := p.Account.Validate(); err != nil {
+		return err
+	}
+	if _, err := money.ParseCurrency(string(p.Amount.Currency)); err != nil {
+		return err
+	}
+	minor := p.Amount.Minor
+	if minor == 0 {
+		return errors.New("the amount is zero; leave the posting out")
+	}
+	if minor == math.MinInt64 {
+		return money.ErrOverflow
+	}
+	side := &s.debit
+	if minor < 0 {
+		side, minor = &s.credit, -minor
+	}
+	if *side > math.MaxInt64-minor {
+		return fmt.Errorf("one side of the entry: %w", money.ErrOverflow)
+	}
+	*side += minor
 	return nil
 }
 
@@ -117,7 +187,8 @@ type Filter struct {
 	From     period.Date // first ValueOn that counts
 	Booked   bool        // compare BookedOn instead of ValueOn
 	Kind     string
-	Limit    int
+	After    int64 // only what was booked after this sequence
+	Limit    int   // at most so many results; 0 = all
 }
 
 // Store is the books. Implementations pass ledgertest.TestStore.
@@ -136,9 +207,11 @@ type Store interface {
 	// by account and currency.
 	Balances(ctx context.Context, f Filter) ([]Balance, error)
 
-	// History yields the movements of one account in booking order.
+	// History yields the movements of one account in booking order. After is the
+	// account's balance right behind the movement, whatever the filter hides.
 	History(ctx context.Context, a Account, f Filter) iter.Seq2[Movement, error]
 
-	// Entries yields entries in booking order.
+	// Entries yields entries in booking order: the ones that were booked when the
+	// iteration began, with a posting under Prefix and in Currency where set.
 	Entries(ctx context.Context, f Filter) iter.Seq2[Entry, error]
 }
