@@ -26,14 +26,15 @@ type CustomerID string
 // Platform is the party that runs the marketplace. No partner may take this ID.
 const Platform ID = "platform"
 
-// idForm keeps IDs usable as file names, account names and subjects.
-var idForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+// idForm keeps IDs usable in file names and URLs: the unreserved characters of RFC
+// 3986, lower case.
+var idForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._~-]{0,62}$`)
 
 // CheckID reports why s cannot name a partner, an app or a customer: want lower-case
-// letters, digits, dot, dash and underscore, at most 63 characters.
+// letters, digits, '-', '_', '.' and '~', at most 63 characters.
 func CheckID(s string) error {
 	if !idForm.MatchString(s) {
-		return fmt.Errorf("%q is no identifier: use lower-case letters, digits, '-', '_' or '.', at most 63 characters", s)
+		return fmt.Errorf("%q is no identifier: use lower-case letters, digits, '-', '_', '.' or '~', at most 63 characters", s)
 	}
 	return nil
 }

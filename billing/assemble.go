@@ -1,0 +1,366 @@
+package billing
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/shopspring/decimal"
+
+	"mete/ledger"
+	"mete/money"
+	"mete/partner"
+	"mete/period"
+	"mete/pricing"
+)
+
+// replyDays is how long after the month's end a partner may question a line.
+const replyDays = 100
+
+// account is what one partner's statement in one currency is assembled from.
+type account struct {
+	partner     partner.Partner
+	currency    money.Currency
+	zone        string
+	terms       []TermsRef
+	payout      *pricing.PayoutTerms
+	priced      []Line
+	corrections []Line
+	adjustments []Adjustment
+	due         []Layer // layers released in this month
+	open        []Layer // layers that stay
+	evidence    Evidence
+}
+
+// assemble makes the statement of an account. Everything it adds comes from the
+// books as they were booked up to the month's end, its own entries left out.
+func (c *run) assemble(ctx context.Context, m period.Month, a account) (Statement, error) {
+	snap := c.snapshots[m]
+	market := snap.Marketplace
+	s := Statement{
+		ID: NewStatementID(market.Entity, a.partner.ID, a.currency, m), Entity: market.Entity,
+		Market: market.Name, Contact: market.Contact,
+		Partner: a.partner.ID, Name: a.partner.Name, Currency: a.currency, Month: m, Zone: a.zone, Terms: a.terms,
+		Evidence: a.evidence, ReplyBy: m.Last().AddDays(replyDays),
+	}
+	if err := s.addLines(a); err != nil {
+		return Statement{}, fmt.Errorf("statement %s: %w", s.ID, err)
+	}
+	if err := s.reserve(a); err != nil {
+		return Statement{}, fmt.Errorf("statement %s: reserve: %w", s.ID, err)
+	}
+	if err := c.balances(ctx, &s); err != nil {
+		return Statement{}, fmt.Errorf("statement %s: balances: %w", s.ID, err)
+	}
+	if before, err := c.Store.Statement(ctx, NewStatementID(market.Entity, a.partner.ID, a.currency, m.Add(-1))); err == nil {
+		s.Before = &Rate{before.Month, before.Charges, before.NetSales}
+	}
+	if a.partner.Payee.Rail != "" {
+		s.PayTo = a.partner.Payee.Rail + " ****" + a.partner.Payee.Last4
+	}
+	if a.payout != nil {
+		s.Minimum = a.payout.Minimum
+	}
+	on, err := payOn(snap, m)
+	if err != nil {
+		return Statement{}, fmt.Errorf("statement %s: pay date: %w", s.ID, err)
+	}
+	s.PayOn = on
+	return s, nil
+}
+
+// addLines puts the lines in the order of the page and adds them up.
+func (s *Statement) addLines(a account) error {
+	lines := slices.Concat(a.priced, a.corrections)
+	for _, adj := range a.adjustments {
+		lines = append(lines, adj.line(s.Month))
+	}
+	slices.SortStableFunc(lines, func(x, y Line) int {
+		return cmp.Or(cmp.Compare(x.Section, y.Section), x.Corrects.Compare(y.Corrects), cmp.Compare(partOrder(x), partOrder(y)))
+	})
+	s.Earned, s.NetSales, s.Charges = money.New(0, s.Currency), money.New(0, s.Currency), money.New(0, s.Currency)
+	var err error
+	for i := range lines {
+		l := &lines[i]
+		l.Number = i + 1
+		if s.Earned, err = s.Earned.Add(l.Amount); err != nil {
+			return err
+		}
+		switch l.Section {
+		case Sales:
+			s.NetSales, err = s.NetSales.Add(l.Amount)
+		case Charges:
+			s.Charges, err = s.Charges.Sub(l.Amount)
+		}
+		if err != nil {
+			return err
+		}
+		if l.Adjustment == "" {
+			s.Evidence.Counted += l.events()
+		}
+	}
+	s.Lines = lines
+	return nil
+}
+
+// events are the events that a line counts on its own account: sales and refunds for
+// themselves, fees and usage for theirs. A share or quality line rests on the sales
+// that stand above it.
+func (l Line) events() int64 {
+	if l.Part == "share" || l.Part == "quality" {
+		return 0
+	}
+	return l.Count
+}
+
+// partOrder is where a part stands inside its section.
+func partOrder(l Line) int {
+	return slices.Index([]string{"sales", "refunds", "chargebacks", "share", "quality", "usage", "fee", "referral", "clawback"}, l.Part)
+}
+
+// section is where a priced line stands.
+func section(l pricing.Line) Section {
+	switch l.Part {
+	case "sales", "refunds", "chargebacks":
+		return Sales
+	case "referral", "clawback":
+		if l.Part == "referral" && l.Amount.Minor < 0 || l.Part == "clawback" && l.Amount.Minor > 0 {
+			return Charges
+		}
+		return Besides
+	}
+	return Charges
+}
+
+// line is the adjustment as a statement shows it.
+func (a Adjustment) line(m period.Month) Line {
+	sec := Corrections
+	return Line{
+		Section: sec, Adjustment: a.ID, Account: a.Account, Corrects: a.Corrects, Cause: a.Reason,
+		Line: pricing.Line{
+			LineKey: pricing.LineKey{Rule: a.ID, Part: "adjustment", Month: m, Currency: a.Amount.Currency, Party: a.Partner},
+			Kind:    "adjustment", Payer: partner.Platform, Amount: a.Amount, Exact: a.Amount.Decimal(),
+			Text: "Adjustment " + a.ID + ": " + a.Reason,
+			Derivation: []pricing.Step{{
+				What: fmt.Sprintf("agreed by %s and %s", a.ProposedBy, a.ApprovedBy),
+				Of:   a.Amount.Decimal(), Times: decimal.NewFromInt(1), Is: a.Amount.Decimal(),
+			}},
+		},
+	}
+}
+
+// reserve keeps the contract's part of this month and releases what is due.
+func (s *Statement) reserve(a account) error {
+	for _, l := range a.due {
+		s.Releases = append(s.Releases, Release{Layer: l, On: l.ReleaseOn})
+	}
+	s.Layers = a.open
+	if a.payout == nil || a.payout.Reserve == nil {
+		return nil
+	}
+	r := a.payout.Reserve
+	base := money.New(0, s.Currency)
+	var err error
+	for _, l := range s.Lines {
+		if l.Section == Corrections || !inBase(r.Of, l) {
+			continue
+		}
+		if base, err = base.Add(l.Amount); err != nil {
+			return err
+		}
+	}
+	if base.Minor <= 0 {
+		return nil
+	}
+	kept, err := money.Round(base.Decimal().Mul(r.Rate), s.Currency, money.HalfUp)
+	if err != nil || kept.IsZero() {
+		return err
+	}
+	s.Kept = &Kept{
+		Rate: r.Rate.Shift(2).String() + "%", Of: r.Of, Base: base, Amount: kept,
+		ReleaseOn: s.Month.Last().AddDays(r.ReleaseAfter),
+	}
+	s.Layers = append(slices.Clone(s.Layers), Layer{
+		Statement: s.ID, Partner: s.Partner, Month: s.Month, Amount: kept, ReleaseOn: s.Kept.ReleaseOn,
+	})
+	return nil
+}
+
+// inBase reports whether a line belongs to the base of a reserve: net sales are sales
+// less refunds, proceeds are net sales less our share, earned is everything.
+func inBase(of string, l Line) bool {
+	switch of {
+	case "net_sales":
+		return l.Section == Sales
+	case "proceeds":
+		return l.Section == Sales || l.Part == "share" || l.Part == "quality"
+	}
+	return true
+}
+
+// balances fills in the movement of the partner's payable and reserve, as booked.
+func (c *run) balances(ctx context.Context, s *Statement) error {
+	own := map[string]bool{s.EntryID(): true, "reserve:" + string(s.ID): true}
+	for _, r := range s.Releases {
+		own["release:"+string(r.Statement)] = true
+	}
+	payable, err := c.movements(ctx, *s, ledger.Payable(string(s.Partner)), own)
+	if err != nil {
+		return err
+	}
+	reserve, err := c.movements(ctx, *s, ledger.ReserveOf(string(s.Partner)), own)
+	if err != nil {
+		return err
+	}
+	payable = append(payable, Movement{What: "Earned", Kind: "earned", Amount: s.Earned})
+	if s.Kept != nil {
+		what := fmt.Sprintf("Reserve: %s of %s (%s)", s.Kept.Rate, s.Kept.Base.Grouped(), strings.ReplaceAll(s.Kept.Of, "_", " "))
+		payable = append(payable, Movement{what, "reserve", s.Kept.Amount.Neg()})
+		reserve = append(reserve, Movement{what, "reserve", s.Kept.Amount})
+	}
+	for _, r := range s.Releases {
+		what := fmt.Sprintf("Reserve of %s released %d %s", r.Month.Month, r.On.Day, r.On.Month)
+		payable = append(payable, Movement{what, "release", r.Amount})
+		reserve = append(reserve, Movement{what, "release", r.Amount.Neg()})
+	}
+	if s.Payable, err = closeMovements(payable, s.Month); err != nil {
+		return err
+	}
+	s.Reserve, err = closeMovements(reserve, s.Month)
+	return err
+}
+
+// movementOrder is the order of kinds in the balance block.
+var movementOrder = []string{"opening", "earned", "reserve", "release", "withheld", "paid", "returned", "received", "other", "closing"}
+
+// movements are the opening balance of a liability and what was booked on it in the
+// statement's month by others than the statement itself, credit positive.
+func (c *run) movements(ctx context.Context, s Statement, prefix ledger.Account, own map[string]bool) ([]Movement, error) {
+	opening := money.New(0, s.Currency)
+	bs, err := c.Ledger.Balances(ctx, ledger.Filter{Prefix: prefix, Currency: s.Currency, UpTo: s.Month.First().AddDays(-1), Booked: true})
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range bs {
+		if opening, err = opening.Sub(b.Amount); err != nil {
+			return nil, err
+		}
+	}
+	out := []Movement{{fmt.Sprintf("Opening %d %s", 1, s.Month.Month), "opening", opening}}
+	f := ledger.Filter{Prefix: prefix, Currency: s.Currency, From: s.Month.First(), UpTo: s.Month.Last(), Booked: true}
+	for e, err := range c.Ledger.Entries(ctx, f) {
+		if err != nil {
+			return nil, err
+		}
+		if own[e.ID] {
+			continue
+		}
+		sum := money.New(0, s.Currency)
+		for _, p := range e.Postings {
+			if p.Account.Under(prefix) && p.Amount.Currency == s.Currency {
+				if sum, err = sum.Sub(p.Amount); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if !sum.IsZero() {
+			out = append(out, Movement{e.Memo, movementKind(e.Kind), sum})
+		}
+	}
+	return out, nil
+}
+
+func movementKind(entryKind string) string {
+	switch {
+	case entryKind == "payout" || entryKind == "payout.submit":
+		return "paid"
+	case strings.HasPrefix(entryKind, "payout"):
+		return "returned"
+	case entryKind == "statement" || entryKind == "reserve" || entryKind == "release":
+		return "other" // another currency's or an opening statement's; never this one's
+	}
+	return "other"
+}
+
+// closeMovements sorts the rows and adds the closing balance.
+func closeMovements(ms []Movement, m period.Month) ([]Movement, error) {
+	slices.SortStableFunc(ms, func(a, b Movement) int {
+		return slices.Index(movementOrder, a.Kind) - slices.Index(movementOrder, b.Kind)
+	})
+	sum := money.New(0, ms[0].Amount.Currency)
+	var err error
+	for _, x := range ms {
+		if sum, err = sum.Add(x.Amount); err != nil {
+			return nil, err
+		}
+	}
+	return append(ms, Movement{fmt.Sprintf("Closing %d %s", m.Last().Day, m.Month), "closing", sum}), nil
+}
+
+// difference is the line that brings a closed month's key from what was posted to
+// what it comes to now. It is false when nothing changed.
+func difference(posted, now *pricing.Line, cause string) (Line, bool, error) {
+	base := now
+	if base == nil {
+		base = posted
+	}
+	old, recomputed := money.New(0, base.Currency), money.New(0, base.Currency)
+	var oldCount, count int64
+	oldQuantity, quantity := decimal.Zero, decimal.Zero
+	taxes := map[string]money.Amount{}
+	if posted != nil {
+		old, oldCount, oldQuantity = posted.Amount, posted.Count, posted.Quantity
+		if err := addTaxes(taxes, posted.Taxes, true); err != nil {
+			return Line{}, false, err
+		}
+	}
+	if now != nil {
+		recomputed, count, quantity = now.Amount, now.Count, now.Quantity
+		if err := addTaxes(taxes, now.Taxes, false); err != nil {
+			return Line{}, false, err
+		}
+	}
+	amount, err := recomputed.Sub(old)
+	if err != nil {
+		return Line{}, false, err
+	}
+	l := Line{
+		Section: Corrections, Corrects: base.Month, Posted: &old, Recomputed: &recomputed, Cause: cause,
+		Line: *base,
+	}
+	l.Amount, l.Count, l.Exact, l.Quantity = amount, count-oldCount, amount.Decimal(), quantity.Sub(oldQuantity)
+	l.Text = fmt.Sprintf("%s: %s", base.Month.Month, base.Text)
+	l.Taxes, l.Allocations, l.Base = nil, nil, nil
+	l.Derivation = []pricing.Step{
+		{What: "recomputed with the late events", Of: recomputed.Decimal(), Times: decimal.NewFromInt(1), Is: recomputed.Decimal()},
+		{What: "less what was posted before", Of: old.Decimal(), Times: decimal.NewFromInt(-1), Is: old.Decimal().Neg()},
+	}
+	for _, j := range slices.Sorted(maps.Keys(taxes)) {
+		if !taxes[j].IsZero() {
+			l.Taxes = append(l.Taxes, pricing.Tax{Jurisdiction: j, Amount: taxes[j]})
+		}
+	}
+	return l, !amount.IsZero() || len(l.Taxes) > 0, nil
+}
+
+func addTaxes(sums map[string]money.Amount, taxes []pricing.Tax, subtract bool) error {
+	for _, t := range taxes {
+		a := t.Amount
+		if subtract {
+			a = a.Neg()
+		}
+		sum, ok := sums[t.Jurisdiction]
+		if !ok {
+			sum = money.New(0, a.Currency)
+		}
+		sum, err := sum.Add(a)
+		if err != nil {
+			return err
+		}
+		sums[t.Jurisdiction] = sum
+	}
+	return nil
+}

@@ -1,0 +1,678 @@
+package billing
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"mete/catalogue"
+	"mete/internal/failpoint"
+	"mete/ledger"
+	"mete/metering"
+	"mete/partner"
+	"mete/period"
+	"mete/pricing"
+)
+
+// Engine is the version of the arithmetic. A change that can move a cent gets a new
+// one, and manifests say which one made them.
+const Engine = "mete-1"
+
+// The steps of a close at which a crash is tried.
+const (
+	afterManifest   failpoint.Point = "close.after-manifest"
+	afterScorecards failpoint.Point = "close.after-scorecards"
+	afterGroup      failpoint.Point = "close.after-group"
+	afterStatement  failpoint.Point = "close.after-statement"
+	beforeFinish    failpoint.Point = "close.before-finish"
+)
+
+// Stream tells how far accepted events have come.
+type Stream interface {
+	// Last is the last position of every partition of the stream now.
+	Last(ctx context.Context) (metering.Cutoff, error)
+
+	// WaitStored returns when everything up to the cutoff is in the store, or with
+	// an error that says what is missing.
+	WaitStored(ctx context.Context, upTo metering.Cutoff) error
+}
+
+// Catalogue answers which versions were in force.
+type Catalogue interface {
+	// Current is the catalogue as it is recorded now.
+	Current(ctx context.Context) (*catalogue.Snapshot, error)
+
+	// FromRefs is the catalogue of exactly these versions.
+	FromRefs(ctx context.Context, refs []catalogue.Ref) (*catalogue.Snapshot, error)
+}
+
+// Closer closes months. Its fields are set once, by main.
+type Closer struct {
+	Store     Store
+	Ledger    ledger.Store
+	Events    metering.Store
+	Stream    Stream
+	Catalogue Catalogue
+	Progress  func(step string, done, of int) // may be nil
+}
+
+// CloseRequest says which month is closed, by whom and when.
+type CloseRequest struct {
+	Month  period.Month
+	By     string
+	At     time.Time
+	Accept []AcceptedGap
+}
+
+// CloseReport is what a close did.
+type CloseReport struct {
+	Month      period.Month      `json:"month"`
+	Already    bool              `json:"already,omitempty"` // it was closed before; nothing was done
+	Statements []StatementRecord `json:"statements"`
+	Groups     int               `json:"groups"`
+	Repriced   []period.Month    `json:"repriced,omitempty"` // closed months priced again for late events
+	LateEvents int64             `json:"late_events"`
+	TooLate    []pricing.Line    `json:"too_late,omitempty"` // differences a late limit bars
+}
+
+// Close closes a month: it pins everything the month depends on, waits for the
+// store, freezes scorecards, prices the month and what late events change in closed
+// ones, and commits each statement with its entries. It may be interrupted at any
+// point and run again; what is done stays as it is.
+func (c *Closer) Close(ctx context.Context, req CloseRequest) (CloseReport, error) {
+	status, err := c.Store.Month(ctx, req.Month)
+	if err != nil {
+		return CloseReport{}, err
+	}
+	if status.State == ledger.Closed || status.State == ledger.Locked {
+		rs, err := c.Store.Statements(ctx, req.Month, "")
+		return CloseReport{Month: req.Month, Already: true, Statements: rs}, err
+	}
+	m, err := c.manifest(ctx, status, req)
+	if err != nil {
+		return CloseReport{}, fmt.Errorf("close %s: %w", req.Month, err)
+	}
+	if err := afterManifest.Hit(); err != nil {
+		return CloseReport{}, err
+	}
+	c.progress("waiting for the store", 0, 1)
+	if err := c.Stream.WaitStored(ctx, m.Cutoff); err != nil {
+		return CloseReport{}, fmt.Errorf("close %s: the store is behind: %w", req.Month, err)
+	}
+	run, err := c.newRun(ctx, m)
+	if err != nil {
+		return CloseReport{}, fmt.Errorf("close %s: %w", req.Month, err)
+	}
+	if err := run.freeze(ctx); err != nil {
+		return CloseReport{}, fmt.Errorf("close %s: scorecards: %w", req.Month, err)
+	}
+	if err := afterScorecards.Hit(); err != nil {
+		return CloseReport{}, err
+	}
+	out, err := run.price(ctx)
+	if err != nil {
+		return CloseReport{}, fmt.Errorf("close %s: %w", req.Month, err)
+	}
+	for i, p := range out.priced {
+		if err := c.Store.SavePriced(ctx, p); err != nil {
+			return CloseReport{}, fmt.Errorf("close %s: group %s: %w", req.Month, p.Group, err)
+		}
+		c.progress("pricing", i+1, len(out.priced))
+		if err := afterGroup.Hit(); err != nil {
+			return CloseReport{}, err
+		}
+	}
+	statements, err := run.statements(ctx, out)
+	if err != nil {
+		return CloseReport{}, fmt.Errorf("close %s: %w", req.Month, err)
+	}
+	report := CloseReport{Month: req.Month, Groups: out.groups, Repriced: out.repriced, LateEvents: out.late, TooLate: out.barred}
+	for i, s := range statements {
+		entries, err := s.Entries()
+		if err != nil {
+			return report, fmt.Errorf("close %s: %w", req.Month, err)
+		}
+		if err := c.Store.CommitStatement(ctx, s, entries); err != nil {
+			return report, fmt.Errorf("close %s: statement %s: %w", req.Month, s.ID, err)
+		}
+		c.progress("statements", i+1, len(statements))
+		if err := afterStatement.Hit(); err != nil {
+			return report, err
+		}
+	}
+	if err := c.checkBalances(ctx, statements); err != nil {
+		return report, fmt.Errorf("close %s: %w", req.Month, err)
+	}
+	if err := beforeFinish.Hit(); err != nil {
+		return report, err
+	}
+	if err := c.Store.FinishClose(ctx, req.Month); err != nil {
+		return report, fmt.Errorf("close %s: %w", req.Month, err)
+	}
+	report.Statements, err = c.Store.Statements(ctx, req.Month, "")
+	return report, err
+}
+
+func (c *Closer) progress(step string, done, of int) {
+	if c.Progress != nil {
+		c.Progress(step, done, of)
+	}
+}
+
+// manifest pins what the close depends on, or goes on under the one pinned before.
+func (c *Closer) manifest(ctx context.Context, status MonthStatus, req CloseRequest) (Manifest, error) {
+	if status.Manifest != nil {
+		return *status.Manifest, nil
+	}
+	if req.By == "" {
+		return Manifest{}, errors.New("a close needs the name of who closes: --as NAME")
+	}
+	snap, err := c.Catalogue.Current(ctx)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("catalogue: %w", err)
+	}
+	bounds := zonesOf(snap, req.Month)
+	for _, b := range bounds {
+		if ready := readyAt(snap, b); req.At.Before(ready) {
+			return Manifest{}, fmt.Errorf("the month ends in %s at %s and waits %d days for late events: not before %s: %w",
+				b.Zone, instant(b.End), snap.Marketplace.CloseLagDays, instant(ready), ErrState)
+		}
+	}
+	cutoff, err := c.Stream.Last(ctx)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("last position of the stream: %w", err)
+	}
+	adjustments, err := c.Store.Adjustments(ctx)
+	if err != nil {
+		return Manifest{}, err
+	}
+	m := Manifest{
+		Entity: snap.Marketplace.Entity, Month: req.Month, Cutoff: cutoff, Catalogue: snap.Refs(), Bounds: bounds,
+		Engine: Engine, Accepted: req.Accept, ClosedBy: req.By, ClosedAt: req.At.UTC(),
+	}
+	for _, a := range adjustments {
+		if a.ApprovedBy != "" && a.CarriedBy == (period.Month{}) {
+			m.Adjust = append(m.Adjust, a.ID)
+		}
+	}
+	return c.Store.BeginClose(ctx, m)
+}
+
+// zonesOf are the month's instants in every zone a contract uses.
+func zonesOf(snap *catalogue.Snapshot, m period.Month) []period.Period {
+	zones := map[string]*time.Location{snap.Marketplace.ZoneName: snap.Marketplace.Zone}
+	for _, v := range snap.ContractsIn(m) {
+		zones[v.Terms.ZoneName] = v.Terms.Zone
+	}
+	var out []period.Period
+	for _, name := range slices.Sorted(maps.Keys(zones)) {
+		out = append(out, m.In(zones[name]))
+	}
+	return out
+}
+
+// readyAt is when a month that ended may be closed.
+func readyAt(snap *catalogue.Snapshot, b period.Period) time.Time {
+	return b.End.AddDate(0, 0, snap.Marketplace.CloseLagDays)
+}
+
+// payDay is the day of the following month on which payouts go out when the
+// marketplace names none.
+const payDay = 20
+
+// payOn is the business day on which the month's statements are paid.
+func payOn(snap *catalogue.Snapshot, m period.Month) (period.Date, error) {
+	pay := snap.Marketplace.Pay
+	next := m.Add(1)
+	return snap.Calendars[pay.Calendar].AddBusinessDays(period.Date{Year: next.Year, Month: next.Month, Day: cmp.Or(pay.Day, payDay)}, 0)
+}
+
+// run is one close, or its derivation again: everything in it follows from the
+// manifest and what was kept before this month.
+type run struct {
+	*Closer
+	manifest  Manifest
+	snapshots map[period.Month]*catalogue.Snapshot
+	reader    *usageReader
+}
+
+func (c *Closer) newRun(ctx context.Context, m Manifest) (*run, error) {
+	snap, err := c.Catalogue.FromRefs(ctx, m.Catalogue)
+	if err != nil {
+		return nil, fmt.Errorf("catalogue of the manifest: %w", err)
+	}
+	return &run{
+		Closer: c, manifest: m, reader: newUsageReader(c.Events, m.Cutoff),
+		snapshots: map[period.Month]*catalogue.Snapshot{m.Month: snap},
+	}, nil
+}
+
+// snapshot is the catalogue that a month is priced under: that of its own manifest.
+func (r *run) snapshot(ctx context.Context, m period.Month) (*catalogue.Snapshot, error) {
+	if s, ok := r.snapshots[m]; ok {
+		return s, nil
+	}
+	status, err := r.Store.Month(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	if status.Manifest == nil {
+		return nil, fmt.Errorf("month %s has no manifest: %w", m, ErrNotFound)
+	}
+	s, err := r.Catalogue.FromRefs(ctx, status.Manifest.Catalogue)
+	if err != nil {
+		return nil, fmt.Errorf("catalogue of %s: %w", m, err)
+	}
+	r.snapshots[m] = s
+	return s, nil
+}
+
+// freeze computes and keeps the month's scorecards.
+func (r *run) freeze(ctx context.Context) error {
+	cards, err := r.scorecards(ctx)
+	if err != nil {
+		return err
+	}
+	return r.Store.FreezeScorecards(ctx, r.manifest.Month, cards)
+}
+
+func (r *run) scorecards(ctx context.Context) ([]pricing.Scorecard, error) {
+	m := r.manifest.Month
+	snap := r.snapshots[m]
+	seen := map[partner.AppID]bool{}
+	var apps []scoredApp
+	for _, v := range snap.ContractsIn(m) {
+		for _, id := range snap.AppsOf(v.Terms) {
+			if app, ok := snap.Apps[id]; ok && !seen[id] {
+				seen[id] = true
+				apps = append(apps, scoredApp{app, m.In(v.Terms.Zone)})
+			}
+		}
+	}
+	slices.SortFunc(apps, func(a, b scoredApp) int { return cmp.Compare(a.app.ID, b.app.ID) })
+	return r.reader.scorecards(ctx, m, apps)
+}
+
+// outcome is what pricing a close comes to.
+type outcome struct {
+	priced      []Priced // in the order they were priced
+	corrections []Line
+	barred      []pricing.Line
+	repriced    []period.Month
+	late        int64
+	groups      int
+}
+
+// price prices what late events changed in closed months, in order of time, and then
+// the month itself.
+func (r *run) price(ctx context.Context) (outcome, error) {
+	var out outcome
+	late, start, err := r.lateEvents(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.late = late
+	p := &pricer{run: r, fresh: map[SaleRef]map[string]pricing.Attribution{}}
+	if p.after, err = r.totalsAfter(ctx, start.Add(-1)); err != nil {
+		return out, err
+	}
+	for m := start; m.Before(r.manifest.Month); m = m.Add(1) {
+		if err := p.reprice(ctx, m, &out); err != nil {
+			return out, fmt.Errorf("late events of %s: %w", m, err)
+		}
+	}
+	groups, err := p.month(ctx, r.manifest.Month)
+	if err != nil {
+		return out, err
+	}
+	out.groups = len(groups)
+	out.priced = append(out.priced, groups...)
+	return out, nil
+}
+
+// lateEvents counts the events that came after the last close for time before this
+// month, and finds the first closed month that they reach.
+func (r *run) lateEvents(ctx context.Context) (count int64, from period.Month, err error) {
+	months, err := r.Store.Months(ctx)
+	if err != nil {
+		return 0, period.Month{}, err
+	}
+	var closed []MonthStatus
+	for _, s := range months {
+		if s.Month.Before(r.manifest.Month) && s.Manifest != nil {
+			closed = append(closed, s)
+		}
+	}
+	if len(closed) == 0 {
+		return 0, r.manifest.Month, nil
+	}
+	first, last := closed[0], closed[len(closed)-1]
+	var end time.Time
+	for _, b := range r.manifest.Bounds {
+		end = later(end, b.Start)
+	}
+	found, err := r.Events.Late(ctx, metering.Span{After: last.Manifest.Cutoff, UpTo: r.manifest.Cutoff, End: end})
+	if err != nil {
+		return 0, period.Month{}, fmt.Errorf("late events: %w", err)
+	}
+	from = r.manifest.Month
+	for _, l := range found {
+		count += l.Count
+		// The instant lies in one month or its neighbour, depending on the zone;
+		// starting one too early prices a month that comes to the same.
+		if m := period.MonthOf(l.Earliest, time.UTC).Add(-1); m.Before(from) {
+			from = m
+		}
+	}
+	if from.Before(first.Month) {
+		from = first.Month
+	}
+	return count, from, nil
+}
+
+// totalsAfter are the running totals at the end of a month, by contract, from the
+// newest pricing before this close.
+func (r *run) totalsAfter(ctx context.Context, m period.Month) (map[string][]pricing.Total, error) {
+	priced, err := r.Store.PricedMonth(ctx, m, r.manifest.Month)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]pricing.Total{}
+	for _, p := range priced {
+		for _, t := range p.Result.After {
+			out[t.Contract] = append(out[t.Contract], t)
+		}
+	}
+	return out, nil
+}
+
+// pricer walks months in order, carrying totals and attributions from one to the
+// next.
+type pricer struct {
+	*run
+	after map[string][]pricing.Total                 // by contract, at the end of the month before
+	fresh map[SaleRef]map[string]pricing.Attribution // made in this walk, by sale and contract/rule
+}
+
+// reprice prices a closed month's groups again under its own manifest and turns what
+// changed into corrections.
+func (p *pricer) reprice(ctx context.Context, m period.Month, out *outcome) error {
+	before, err := p.Store.PricedMonth(ctx, m, p.manifest.Month)
+	if err != nil {
+		return err
+	}
+	groups, err := p.month(ctx, m)
+	if err != nil {
+		return err
+	}
+	old := map[string]Priced{}
+	for _, b := range before {
+		old[b.Group] = b
+	}
+	snap := p.snapshots[m]
+	changed := false
+	for i := range groups {
+		was, ok := old[groups[i].Group]
+		if ok && sameResult(was.Result, groups[i].Result) {
+			continue
+		}
+		lines, barred, err := p.differences(m, snap, was, groups[i])
+		if err != nil {
+			return fmt.Errorf("group %s: %w", groups[i].Group, err)
+		}
+		groups[i].Barred = append(slices.Clone(was.Barred), barred...)
+		out.priced = append(out.priced, groups[i])
+		out.corrections = append(out.corrections, lines...)
+		out.barred = append(out.barred, barred...)
+		changed = true
+	}
+	if changed {
+		out.repriced = append(out.repriced, m)
+	}
+	return nil
+}
+
+// differences are the lines that bring a group's posted month to what it comes to
+// now.
+func (p *pricer) differences(m period.Month, snap *catalogue.Snapshot, was, now Priced) (lines []Line, barred []pricing.Line, err error) {
+	limits, processors := map[string]int{}, map[string]string{}
+	for _, v := range snap.ContractsIn(m) {
+		limits[v.Terms.Contract] = v.Terms.LateLimit
+		processors[v.Terms.Contract] = v.Terms.Processor
+	}
+	posted := was.posted()
+	keys := map[pricing.LineKey]bool{}
+	current := map[pricing.LineKey]*pricing.Line{}
+	for i := range now.Result.Lines {
+		l := &now.Result.Lines[i]
+		current[l.LineKey] = l
+		keys[l.LineKey] = true
+	}
+	for k := range posted {
+		keys[k] = true
+	}
+	age := monthsBetween(m, p.manifest.Month)
+	for _, k := range slices.SortedFunc(maps.Keys(keys), compareKeys) {
+		l, differs, err := difference(posted[k], current[k], cause(m, current[k], posted[k]))
+		if err != nil {
+			return nil, nil, err
+		}
+		if !differs {
+			continue
+		}
+		l.Processor = processors[k.Contract]
+		if limit := limits[k.Contract]; limit > 0 && age > limit && l.Amount.Minor < 0 && k.Part != "sales" && k.Part != "refunds" {
+			barred = append(barred, l.Line)
+			continue
+		}
+		lines = append(lines, l)
+	}
+	return lines, barred, nil
+}
+
+// posted is what the statements so far hold of the group's month, by key: the newest
+// pricing without what a late limit barred.
+func (p Priced) posted() map[pricing.LineKey]*pricing.Line {
+	out := map[pricing.LineKey]*pricing.Line{}
+	for i := range p.Result.Lines {
+		l := p.Result.Lines[i]
+		out[l.LineKey] = &l
+	}
+	for _, b := range p.Barred {
+		if l, ok := out[b.LineKey]; ok {
+			l.Amount = must(l.Amount.Sub(b.Amount))
+		}
+	}
+	return out
+}
+
+// cause says in words why a closed month changed.
+func cause(m period.Month, now, posted *pricing.Line) string {
+	var delta int64
+	if now != nil {
+		delta += now.Count
+	}
+	if posted != nil {
+		delta -= posted.Count
+	}
+	switch {
+	case delta > 0:
+		return fmt.Sprintf("%s events of %s reached us after its close", groupInt(delta), m.Month)
+	case delta < 0:
+		return fmt.Sprintf("%s events of %s were voided after its close", groupInt(-delta), m.Month)
+	}
+	return fmt.Sprintf("late events moved the tiers or refunds that %s was priced at", m.Month)
+}
+
+func monthsBetween(a, b period.Month) int { return (b.Year-a.Year)*12 + int(b.Month-a.Month) }
+
+func compareKeys(a, b pricing.LineKey) int {
+	return cmp.Or(a.Month.Compare(b.Month), cmp.Compare(a.Party, b.Party), cmp.Compare(a.Contract, b.Contract),
+		cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Part, b.Part), cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Currency, b.Currency))
+}
+
+// month prices all groups of a month and makes its totals the ones before the next.
+func (p *pricer) month(ctx context.Context, m period.Month) ([]Priced, error) {
+	snap, err := p.snapshot(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	cards, err := p.Store.Scorecards(ctx, m)
+	if errors.Is(err, ErrNotFound) && m == p.manifest.Month {
+		cards, err = p.run.scorecards(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	after := map[string][]pricing.Total{}
+	maps.Copy(after, p.after) // a contract that rests for a month keeps its totals
+	var out []Priced
+	for _, g := range snap.Groups(m) {
+		in, err := p.input(ctx, snap, m, g, cards)
+		if err != nil {
+			return nil, fmt.Errorf("group %s of %s: %w", g.ID, m, err)
+		}
+		res, err := pricing.Price(in)
+		if err != nil {
+			return nil, fmt.Errorf("group %s of %s: %w", g.ID, m, err)
+		}
+		for _, s := range in.Segments {
+			delete(after, s.Terms.Contract)
+		}
+		for _, t := range res.After {
+			after[t.Contract] = append(after[t.Contract], t)
+		}
+		for _, a := range res.Attributions {
+			ref := SaleRef{a.Source, a.ID}
+			if p.fresh[ref] == nil {
+				p.fresh[ref] = map[string]pricing.Attribution{}
+			}
+			p.fresh[ref][a.Contract+"/"+a.Rule] = a
+		}
+		out = append(out, Priced{Close: p.manifest.Month, Month: m, Group: g.ID, Input: in.Digest(), Result: res})
+	}
+	p.after = after
+	return out, nil
+}
+
+// input gathers what one group's month is priced from.
+func (p *pricer) input(ctx context.Context, snap *catalogue.Snapshot, m period.Month, g catalogue.ScopeGroup, cards []pricing.Scorecard) (pricing.Input, error) {
+	in := pricing.Input{Group: g.ID, Month: m, Meters: snap.MeterList()}
+	var end time.Time
+	apps := map[partner.AppID]bool{}
+	parties := map[partner.ID]bool{}
+	needLeads := false
+	for _, v := range g.Contracts {
+		end = later(end, v.Period.End)
+		for _, a := range snap.AppsOf(v.Terms) {
+			apps[a] = true
+		}
+		parties[v.Terms.Partner] = true
+		needLeads = needLeads || v.Terms.NeedsLeads()
+	}
+	referred := map[partner.CustomerID]bool{}
+	if needLeads {
+		facts, err := p.reader.until(ctx, end, leadTypes)
+		if err != nil {
+			return in, err
+		}
+		for _, l := range pricing.FoldLeads(facts, snap.CodeList()) {
+			if parties[l.Referrer] {
+				in.Leads = append(in.Leads, l)
+				referred[l.Customer] = true
+			}
+		}
+	}
+	var refunds []SaleRef
+	for _, v := range g.Contracts {
+		s, err := p.reader.span(ctx, v.Period)
+		if err != nil {
+			return in, err
+		}
+		seg := pricing.Segment{Terms: v.Terms, Period: v.Period}
+		var also map[partner.CustomerID]bool
+		if v.Terms.SeesOtherApps() {
+			also = referred
+		}
+		seg.Usage, seg.Transactions = s.of(snap.AppsOf(v.Terms), also)
+		for _, t := range seg.Transactions {
+			if t.Data.RefersTo != "" && (t.Type == metering.SaleRefunded || t.Type == metering.SaleChargebackLost) {
+				refunds = append(refunds, SaleRef{t.Source, t.Data.RefersTo})
+			}
+		}
+		in.Segments = append(in.Segments, seg)
+		in.Before = append(in.Before, p.beforeOf(v.Terms.Contract, in.Before)...)
+	}
+	originals, err := p.originals(ctx, refunds)
+	if err != nil {
+		return in, err
+	}
+	in.Originals = originals
+	for _, c := range cards {
+		if apps[c.App] {
+			in.Scorecards = append(in.Scorecards, c)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(apps)) {
+		in.Apps = append(in.Apps, snap.Apps[id])
+	}
+	for _, id := range slices.Sorted(maps.Keys(parties)) {
+		in.Partners = append(in.Partners, snap.Partners[id])
+	}
+	return in, nil
+}
+
+// beforeOf are a contract's totals, once, however many segments it has.
+func (p *pricer) beforeOf(contract string, have []pricing.Total) []pricing.Total {
+	if slices.ContainsFunc(have, func(t pricing.Total) bool { return t.Contract == contract }) {
+		return nil
+	}
+	return p.after[contract]
+}
+
+// originals are what was attributed to the sales that refunds name: made in this
+// walk, or kept by an earlier close.
+func (p *pricer) originals(ctx context.Context, refs []SaleRef) ([]pricing.Attribution, error) {
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	kept, err := p.Store.Attributions(ctx, refs, p.manifest.Month)
+	if err != nil {
+		return nil, err
+	}
+	all := map[SaleRef]map[string]pricing.Attribution{}
+	for _, a := range kept {
+		ref := SaleRef{a.Source, a.ID}
+		if all[ref] == nil {
+			all[ref] = map[string]pricing.Attribution{}
+		}
+		all[ref][a.Contract+"/"+a.Rule] = a
+	}
+	for _, ref := range refs {
+		if fresh, ok := p.fresh[ref]; ok {
+			all[ref] = fresh
+		}
+	}
+	var out []pricing.Attribution
+	for _, ref := range slices.SortedFunc(maps.Keys(all), compareRefs) {
+		for _, rule := range slices.Sorted(maps.Keys(all[ref])) {
+			out = append(out, all[ref][rule])
+		}
+	}
+	return out, nil
+}
+
+func compareRefs(a, b SaleRef) int {
+	return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.ID, b.ID))
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,216 @@
+package billing
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"mete/metering"
+	"mete/money"
+	"mete/partner"
+	"mete/period"
+)
+
+// Explanation is one line of a statement down to its events and up to its postings.
+type Explanation struct {
+	Statement StatementID         `json:"statement"`
+	State     string              `json:"state"`
+	Line      Line                `json:"line"`
+	Terms     string              `json:"terms"` // contract and version
+	Entry     string              `json:"entry"`
+	Events    []metering.Accepted `json:"events,omitempty"`
+	More      bool                `json:"more,omitempty"` // there are more events than were asked for
+	zone      *time.Location
+}
+
+// Explain says where a line comes from. With limit > 0 it lists at most so many of
+// the events behind it, as counted by the close of the statement's month.
+func (c *Closer) Explain(ctx context.Context, id StatementID, number, limit int) (Explanation, error) {
+	r, err := c.Store.Statement(ctx, id)
+	if err != nil {
+		return Explanation{}, fmt.Errorf("explain %s: %w", id, err)
+	}
+	l, err := r.Line(number)
+	if err != nil {
+		return Explanation{}, err
+	}
+	x := Explanation{Statement: id, State: r.State, Line: l, Entry: r.EntryID(), zone: time.UTC}
+	if z, err := time.LoadLocation(r.Zone); err == nil {
+		x.zone = z
+	}
+	if l.Contract != "" {
+		x.Terms = fmt.Sprintf("%s v%d, rule %s (%s)", l.Contract, l.Version, l.Rule, l.Kind)
+	}
+	if limit == 0 || l.Adjustment != "" {
+		return x, nil
+	}
+	status, err := c.Store.Month(ctx, r.Month)
+	if err != nil {
+		return x, err
+	}
+	if status.Manifest == nil {
+		return x, fmt.Errorf("explain %s: the month's manifest is missing: %w", id, ErrNotFound)
+	}
+	span := metering.Span{Start: l.Events.Period.Start, End: l.Events.Period.End, UpTo: status.Manifest.Cutoff, Apps: l.Events.Apps}
+	if l.Section == Corrections {
+		before, err := c.Store.Month(ctx, r.Month.Add(-1))
+		if err != nil {
+			return x, err
+		}
+		if before.Manifest != nil {
+			span.After = before.Manifest.Cutoff
+		}
+	}
+	for e, err := range c.Events.Events(ctx, span, metering.Filter{Class: l.Events.Class, Customer: l.Events.Customer}) {
+		if err != nil {
+			return x, fmt.Errorf("explain %s: events: %w", id, err)
+		}
+		if !selects(l, e) {
+			continue
+		}
+		if len(x.Events) == limit {
+			x.More = true
+			break
+		}
+		x.Events = append(x.Events, e)
+	}
+	return x, nil
+}
+
+// selects reports whether the line's selection holds the event.
+func selects(l Line, e metering.Accepted) bool {
+	s := l.Events
+	return (s.Class == "" || e.Data.Class == s.Class) &&
+		(s.Customer == "" || e.Customer == s.Customer) &&
+		(len(s.Operations) == 0 || slices.Contains(s.Operations, e.Data.Operation)) &&
+		(s.StatusBelow == 0 || e.Data.Status < s.StatusBelow) &&
+		e.Data.Environment != metering.Sandbox
+}
+
+// WriteText writes the explanation as arithmetic that a person can redo.
+func (x Explanation) WriteText(w io.Writer) error {
+	b := bufio.NewWriter(w)
+	l := x.Line
+	fmt.Fprintf(b, "%s line %d (%s)\n", x.Statement, l.Number, x.State)
+	fmt.Fprintf(b, "  %s%s%s\n", pad(l.Text, 60), left(l.Amount.Grouped(), 20), " "+string(l.Amount.Currency))
+	if x.Terms != "" {
+		fmt.Fprintf(b, "  under %s\n", x.Terms)
+	}
+	if l.Cause != "" {
+		fmt.Fprintf(b, "  because %s\n", l.Cause)
+	}
+	if len(l.Derivation) > 0 {
+		fmt.Fprintln(b, "\n  The arithmetic")
+		sum := decimal.Zero
+		for _, s := range l.Derivation {
+			sum = sum.Add(s.Is)
+			fmt.Fprintf(b, "    %s%s × %s =%s\n", pad(s.What, 44), left(money.Group(s.Of.String()), 17), pad(s.Times.String(), 8), left(money.Group(s.Is.String()), 18))
+		}
+		fmt.Fprintf(b, "    %s%s\n", pad(fmt.Sprintf("sum; rounded once to %s", l.Amount.Grouped()), 44), left(money.Group(sum.String()), 48))
+	}
+	for _, n := range l.Notes {
+		fmt.Fprintf(b, "  note: %s\n", n)
+	}
+	x.writeAllocations(b)
+	fmt.Fprintf(b, "\n  Booked in %s\n", x.Entry)
+	x.writeEvents(b)
+	return b.Flush()
+}
+
+// maxAllocations bounds how many allocations are written out.
+const maxAllocations = 10
+
+func (x Explanation) writeAllocations(b *bufio.Writer) {
+	as := x.Line.Allocations
+	if len(as) == 0 {
+		return
+	}
+	fmt.Fprintln(b, "\n  Falls to (app, customer, events, amount)")
+	for i, a := range as {
+		if i == maxAllocations {
+			fmt.Fprintf(b, "    and %d more; --json lists all\n", len(as)-i)
+			break
+		}
+		fmt.Fprintf(b, "    %s%s%s%s\n", pad(string(a.App), 26), pad(string(a.Customer), 26), left(groupInt(a.Events), 10), left(a.Amount.Grouped(), 16))
+	}
+}
+
+func (x Explanation) writeEvents(b *bufio.Writer) {
+	if len(x.Events) == 0 {
+		return
+	}
+	fmt.Fprintln(b, "\n  The events (time, source, id, what, position)")
+	for _, e := range x.Events {
+		what := e.Type
+		switch {
+		case e.Data.Amount != nil:
+			what += " " + money.Group(e.Data.Amount.String()) + " " + string(e.Data.Currency)
+		case e.Data.Operation != "":
+			what += " " + e.Data.Operation
+		}
+		fmt.Fprintf(b, "    %s  %s  %s  %s  %d/%d.%d\n", e.Time.In(x.zone).Format("2006-01-02 15:04:05"),
+			pad(e.Source, 16), pad(short(e.ID, 36), 36), pad(short(what, 40), 40), e.Position.Partition, e.Position.Sequence, e.Position.Index)
+	}
+	if x.More {
+		fmt.Fprintf(b, "    and more; --limit N lists further ones\n")
+	}
+}
+
+// TraceEvent says where an event ended: the lines of the newest pricing whose
+// selection holds it, on which statements.
+func (c *Closer) TraceEvent(ctx context.Context, e metering.Accepted) ([]string, error) {
+	snap, err := c.Catalogue.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	app, ok := snap.Apps[e.Data.App]
+	if !ok && e.Data.App != "" {
+		return []string{fmt.Sprintf("unpriced: app %s is not in the catalogue", e.Data.App)}, nil
+	}
+	if e.Data.Environment == metering.Sandbox {
+		return []string{"sandbox: metered, never billed"}, nil
+	}
+	var out []string
+	ss, err := c.Store.Statements(ctx, period.Month{}, partner.ID(""))
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range ss {
+		status, err := c.Store.Month(ctx, s.Month)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range s.Lines {
+			if l.Adjustment != "" || !l.Events.Period.Contains(e.Time) || !slices.Contains(l.Events.Types, e.Type) ||
+				len(l.Events.Apps) > 0 && !slices.Contains(l.Events.Apps, e.Data.App) || !selects(l, e) {
+				continue
+			}
+			if status.Manifest == nil || !holds(status.Manifest.Cutoff, e.Position) {
+				continue
+			}
+			if s.Partner == app.Partner || len(l.Events.Apps) == 0 {
+				out = append(out, fmt.Sprintf("on statement %s, line %d: %s", s.ID, l.Number, strings.TrimSpace(l.Text)))
+			}
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, "not on a statement yet: its month is open, or no rule prices it")
+	}
+	return out, nil
+}
+
+// holds reports whether a position lies at or before the cutoff.
+func holds(c metering.Cutoff, p metering.Position) bool {
+	for _, x := range c {
+		if x.Partition == p.Partition {
+			return p.Incarnation < x.Incarnation || p.Incarnation == x.Incarnation && p.Sequence <= x.Sequence
+		}
+	}
+	return false
+}

@@ -1,0 +1,389 @@
+package billing
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mete/ledger"
+	"mete/metering"
+	"mete/money"
+	"mete/partner"
+	"mete/period"
+	"mete/pricing"
+)
+
+// StreamTotals counts what lies in the stream, read from the stream itself.
+type StreamTotals interface {
+	// Totals counts the messages up to the cutoff and adds up the event counts in
+	// their headers.
+	Totals(ctx context.Context, upTo metering.Cutoff) (messages, announced int64, err error)
+}
+
+// Balance is one sum of the reconciliation: two figures that were counted apart and
+// must be equal.
+type Balance struct {
+	What  string `json:"what"`
+	Left  string `json:"left"`
+	Right string `json:"right"`
+	L     string `json:"left_value"`
+	R     string `json:"right_value"`
+	OK    bool   `json:"ok"`
+}
+
+// Reconciliation is the whole comparison, event to posting.
+type Reconciliation struct {
+	Balances []Balance        `json:"balances"`
+	Refused  map[string]int64 `json:"refused"` // by class and reason, before the stream
+	Became   []Became         `json:"became"`  // what became of the stored events
+	Findings []Finding        `json:"findings"`
+}
+
+// Difference is the number of findings: 0 when everything is accounted for.
+func (r Reconciliation) Difference() int { return len(r.Findings) }
+
+// Became is how many stored events ended in one state.
+type Became struct {
+	State  string `json:"state"`
+	Why    string `json:"why,omitempty"`
+	Events int64  `json:"events"`
+}
+
+func (r *Reconciliation) equal(what, left, right string, l, n int64) {
+	b := Balance{what, left, right, strconv.FormatInt(l, 10), strconv.FormatInt(n, 10), l == n}
+	r.Balances = append(r.Balances, b)
+	if !b.OK {
+		r.Findings = append(r.Findings, Finding{what, left + " against " + right, b.L, b.R})
+	}
+}
+
+// Reconciler compares independent counts along the river. Its fields are set once.
+type Reconciler struct {
+	*Closer
+	Totals     StreamTotals
+	Quarantine metering.Quarantine
+}
+
+// Reconcile counts every stage for itself and compares: stream headers against the
+// store, rows against tallies, stored events against what pricing says became of
+// them, priced lines against statement lines, statement lines against postings.
+func (c *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
+	var r Reconciliation
+	cutoff, err := c.Events.Cutoff(ctx)
+	if err != nil {
+		return r, fmt.Errorf("reconcile: %w", err)
+	}
+	counts, err := c.Events.Counts(ctx, cutoff)
+	if err != nil {
+		return r, fmt.Errorf("reconcile: store: %w", err)
+	}
+	messages, announced, err := c.Totals.Totals(ctx, cutoff)
+	if err != nil {
+		return r, fmt.Errorf("reconcile: stream: %w", err)
+	}
+	r.equal("messages", "in the stream", "seen by the store", messages, counts.Messages)
+	r.equal("events announced", "stream headers", "store tallies", announced, counts.Announced)
+	r.equal("events", "announced", "stored + duplicate + conflict + undecoded", announced,
+		counts.Stored+counts.Duplicate+counts.Conflict+counts.Undecoded)
+	r.equal("keys", "rows", "identities", counts.Stored, counts.Keys)
+	if r.Refused, err = c.Quarantine.RefusalCounts(ctx); err != nil {
+		return r, fmt.Errorf("reconcile: quarantine: %w", err)
+	}
+	if err := c.reconcilePriced(ctx, &r, counts); err != nil {
+		return r, fmt.Errorf("reconcile: priced: %w", err)
+	}
+	if err := c.reconcileStatements(ctx, &r); err != nil {
+		return r, fmt.Errorf("reconcile: statements: %w", err)
+	}
+	return r, nil
+}
+
+// reconcilePriced compares the stored events of closed months, counted from their
+// rows, with what pricing said became of each.
+func (c *Reconciler) reconcilePriced(ctx context.Context, r *Reconciliation, counts metering.Counts) error {
+	months, err := c.Store.Months(ctx)
+	if err != nil {
+		return err
+	}
+	became := map[[2]string]int64{}
+	var last *Manifest
+	var stored, accounted int64
+	for _, s := range months {
+		if s.State != ledger.Closed && s.State != ledger.Locked {
+			continue
+		}
+		if s.Manifest == nil {
+			r.Findings = append(r.Findings, Finding{"manifest", s.Month.String(), "a manifest", "none"})
+			continue
+		}
+		last = s.Manifest
+	}
+	for _, s := range months {
+		if last == nil || s.Manifest == nil || s.State != ledger.Closed && s.State != ledger.Locked {
+			continue
+		}
+		rows, said, err := c.reconcileMonth(ctx, r, s, last.Cutoff, became)
+		if err != nil {
+			return err
+		}
+		stored += rows
+		accounted += said
+	}
+	if last != nil {
+		r.equal("events of closed months", "rows of contracted apps", "said by pricing", stored, accounted)
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(became), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
+		r.Became = append(r.Became, Became{k[0], k[1], became[k]})
+	}
+	if rest := counts.Stored - counts.Voided - accounted; rest != 0 {
+		r.Became = append(r.Became, Became{"not in a closed month", "other months, or no contract in force", rest})
+	}
+	return nil
+}
+
+// reconcileMonth counts one month's rows of contracted apps at the newest cutoff and
+// compares them, app by app, with the newest pricing.
+func (c *Reconciler) reconcileMonth(ctx context.Context, r *Reconciliation, s MonthStatus, cutoff metering.Cutoff, became map[[2]string]int64) (stored, said int64, err error) {
+	snap, err := c.Catalogue.FromRefs(ctx, s.Manifest.Catalogue)
+	if err != nil {
+		return 0, 0, err
+	}
+	reader := newUsageReader(c.Events, cutoff)
+	rows := map[partner.AppID]int64{}
+	for _, v := range snap.ContractsIn(s.Month) {
+		span, err := reader.span(ctx, v.Period)
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, u := range span.cellsOf(snap.AppsOf(v.Terms)) {
+			rows[u.App] += u.Count
+			stored += u.Count
+		}
+	}
+	priced, err := c.Store.PricedMonth(ctx, s.Month, farFuture)
+	if err != nil {
+		return 0, 0, err
+	}
+	counted := map[partner.AppID]int64{}
+	for _, p := range priced {
+		for _, k := range p.Result.Counted {
+			if k.State == "elsewhere" { // another contract's events, looked at for a referral
+				continue
+			}
+			counted[k.App] += k.Events
+			became[[2]string{k.State, k.Why}] += k.Events
+			said += k.Events
+		}
+	}
+	for app := range counted {
+		if _, ok := rows[app]; !ok {
+			rows[app] = 0
+		}
+	}
+	for _, app := range slices.Sorted(maps.Keys(rows)) {
+		if rows[app] != counted[app] {
+			r.Findings = append(r.Findings, Finding{"events priced", fmt.Sprintf("%s of %s", app, s.Month),
+				fmt.Sprintf("%d rows", rows[app]), fmt.Sprintf("%d said by pricing", counted[app])})
+		}
+	}
+	return stored, said, nil
+}
+
+// farFuture is after every close.
+var farFuture = period.Month{Year: 9999, Month: 12}
+
+// reconcileStatements compares priced lines with statement lines, and statement
+// lines with postings.
+func (c *Reconciler) reconcileStatements(ctx context.Context, r *Reconciliation) error {
+	statements, err := c.Store.Statements(ctx, period.Month{}, "")
+	if err != nil {
+		return err
+	}
+	onPage := map[pricing.LineKey]int64{}
+	months := map[period.Month]bool{}
+	var pageSum, bookSum int64
+	for _, s := range statements {
+		months[s.Month] = true
+		for _, l := range s.Lines {
+			if l.Adjustment == "" {
+				months[l.LineKey.Month] = true
+				onPage[l.LineKey] += l.Amount.Minor
+			}
+			pageSum += l.Amount.Minor
+		}
+		if got := s.Statement.Digest(); got != s.Digest {
+			r.Findings = append(r.Findings, Finding{"statement content", string(s.ID), s.Digest[:min(12, len(s.Digest))], got[:12]})
+		}
+		entries, err := s.Entries()
+		if err != nil {
+			r.Findings = append(r.Findings, Finding{"statement entries", string(s.ID), "entries that balance", err.Error()})
+			continue
+		}
+		for _, e := range entries {
+			booked, err := c.Ledger.Entry(ctx, e.ID)
+			if errors.Is(err, ledger.ErrNotFound) {
+				r.Findings = append(r.Findings, Finding{"entry", e.ID, describeEntry(e), "missing"})
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if digestOf(booked) != digestOf(e) {
+				r.Findings = append(r.Findings, Finding{"entry", e.ID, describeEntry(e), describeEntry(booked)})
+			}
+			for _, p := range booked.Postings {
+				if booked.Kind == "statement" && p.Account.Under(ledger.Payable(string(s.Partner))) {
+					bookSum -= p.Amount.Minor
+				}
+			}
+		}
+	}
+	priced, err := c.pricedLines(ctx, months)
+	if err != nil {
+		return err
+	}
+	var pricedSum, onPageSum int64
+	for k, v := range onPage {
+		onPageSum += v
+		if priced[k] != v {
+			r.Findings = append(r.Findings, Finding{"line", keyName(k), money.New(priced[k], k.Currency).String() + " priced", money.New(v, k.Currency).String() + " on statements"})
+		}
+	}
+	for k, v := range priced {
+		pricedSum += v
+		if _, ok := onPage[k]; !ok && v != 0 {
+			r.Findings = append(r.Findings, Finding{"line", keyName(k), money.New(v, k.Currency).String() + " priced", "not on a statement"})
+		}
+	}
+	r.equal("minor units, all currencies", "priced lines", "statement lines", pricedSum, onPageSum)
+	r.equal("minor units, all currencies", "statement lines", "postings to payable", pageSum, bookSum)
+	return nil
+}
+
+// pricedLines are the amounts of the newest pricing of every month, by key, without
+// what late limits barred.
+func (c *Reconciler) pricedLines(ctx context.Context, months map[period.Month]bool) (map[pricing.LineKey]int64, error) {
+	out := map[pricing.LineKey]int64{}
+	for m := range months {
+		priced, err := c.Store.PricedMonth(ctx, m, farFuture)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range priced {
+			for k, l := range p.posted() {
+				out[k] += l.Amount.Minor
+			}
+		}
+	}
+	return out, nil
+}
+
+func keyName(k pricing.LineKey) string {
+	return strings.Trim(fmt.Sprintf("%s %s %s/%s %s %s", k.Party, k.Month, k.Contract, k.Rule, k.Part, k.Scope), " ")
+}
+
+// Control is a figure from outside to compare with: a gateway's or a processor's own
+// count and sum for an app and month.
+type Control struct {
+	App    partner.AppID
+	Month  period.Month
+	Type   string
+	Events int64
+	Amount *money.Amount
+	Line   int
+}
+
+var controlColumns = []string{"app", "month", "type", "events", "amount", "currency"}
+
+// ReadControl reads control totals as CSV with the columns app, month, type, events,
+// amount, currency; amount and currency may be empty.
+func ReadControl(file string, in io.Reader) ([]Control, error) {
+	r := csv.NewReader(in)
+	r.FieldsPerRecord = len(controlColumns)
+	head, err := r.Read()
+	if err != nil || !slices.Equal(head, controlColumns) {
+		return nil, fmt.Errorf("%s:1: want the columns %s", file, strings.Join(controlColumns, ","))
+	}
+	var out []Control
+	for {
+		row, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		line, _ := r.FieldPos(0)
+		k := Control{App: partner.AppID(row[0]), Type: row[2], Line: line}
+		if k.Month, err = period.ParseMonth(row[1]); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", file, line, err)
+		}
+		if k.Events, err = strconv.ParseInt(row[3], 10, 64); err != nil || k.Events < 0 {
+			return nil, fmt.Errorf("%s:%d: events %q is no count", file, line, row[3])
+		}
+		if row[4] != "" {
+			cur, err := money.ParseCurrency(row[5])
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", file, line, err)
+			}
+			a, err := money.Parse(row[4], cur)
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: amount: %w", file, line, err)
+			}
+			k.Amount = &a
+		}
+		out = append(out, k)
+	}
+}
+
+// CompareControl compares control totals with the stored events, month by month in
+// the marketplace's zone.
+func (c *Reconciler) CompareControl(ctx context.Context, r *Reconciliation, ks []Control) error {
+	snap, err := c.Catalogue.Current(ctx)
+	if err != nil {
+		return err
+	}
+	cutoff, err := c.Events.Cutoff(ctx)
+	if err != nil {
+		return err
+	}
+	reader := newUsageReader(c.Events, cutoff)
+	for _, k := range ks {
+		span, err := reader.span(ctx, k.Month.In(snap.Marketplace.Zone))
+		if err != nil {
+			return err
+		}
+		var events int64
+		amount := money.Amount{}
+		if k.Amount != nil {
+			amount.Currency = k.Amount.Currency
+		}
+		for _, u := range span.cells[k.App] {
+			if u.Type != k.Type {
+				continue
+			}
+			events += u.Count
+			if k.Amount != nil && u.Currency == k.Amount.Currency {
+				a, err := money.Exact(u.Amount, u.Currency)
+				if err != nil {
+					return err
+				}
+				if amount, err = amount.Add(a); err != nil {
+					return err
+				}
+			}
+		}
+		where := fmt.Sprintf("%s %s %s", k.App, k.Month, k.Type)
+		r.equal("control "+where, "their events", "ours", k.Events, events)
+		if k.Amount != nil {
+			r.equal("control "+where, "their "+string(amount.Currency)+" minor units", "ours", k.Amount.Minor, amount.Minor)
+		}
+	}
+	return nil
+}

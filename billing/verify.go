@@ -1,0 +1,252 @@
+package billing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"mete/ledger"
+	"mete/partner"
+	"mete/period"
+	"mete/pricing"
+)
+
+// Finding is one thing that verify or reconcile found to be different from what it
+// must be.
+type Finding struct {
+	Check string `json:"check"` // what was compared
+	Where string `json:"where"` // statement, line, entry, app
+	Want  string `json:"want"`
+	Got   string `json:"got"`
+}
+
+func (f Finding) String() string {
+	return fmt.Sprintf("%s: %s: want %s, got %s", f.Check, f.Where, f.Want, f.Got)
+}
+
+// Verification is what verify compared and found.
+type Verification struct {
+	Month      period.Month      `json:"month"`
+	Statements int               `json:"statements"`
+	Lines      int               `json:"lines"`
+	Entries    int               `json:"entries"`
+	Digests    map[string]string `json:"digests"` // derived again, by statement
+	Findings   []Finding         `json:"findings"`
+}
+
+func (v *Verification) find(check, where, want, got string) {
+	v.Findings = append(v.Findings, Finding{check, where, want, got})
+}
+
+// Verify derives a closed month again from the metering store, the manifest and what
+// was kept before, and compares: scorecards, priced lines, every statement's digest,
+// and its entries in the books.
+func (c *Closer) Verify(ctx context.Context, m period.Month) (Verification, error) {
+	v := Verification{Month: m, Digests: map[string]string{}}
+	status, err := c.Store.Month(ctx, m)
+	if err != nil {
+		return v, err
+	}
+	if status.State != ledger.Closed && status.State != ledger.Locked {
+		return v, fmt.Errorf("verify %s: the month is %s, only a closed month can be verified: %w", m, status.State, ErrState)
+	}
+	if status.Manifest == nil {
+		v.find("manifest", m.String(), "a manifest", "none")
+		return v, nil
+	}
+	if status.Manifest.Engine != Engine {
+		return v, fmt.Errorf("verify %s: closed by engine %s, this is %s: verify it with that version", m, status.Manifest.Engine, Engine)
+	}
+	run, err := c.newRun(ctx, *status.Manifest)
+	if err != nil {
+		return v, fmt.Errorf("verify %s: %w", m, err)
+	}
+	if err := run.verifyScorecards(ctx, &v); err != nil {
+		return v, fmt.Errorf("verify %s: scorecards: %w", m, err)
+	}
+	out, err := run.price(ctx)
+	if err != nil {
+		return v, fmt.Errorf("verify %s: %w", m, err)
+	}
+	if err := run.verifyPriced(ctx, out, &v); err != nil {
+		return v, fmt.Errorf("verify %s: %w", m, err)
+	}
+	statements, err := run.statements(ctx, out)
+	if err != nil {
+		return v, fmt.Errorf("verify %s: %w", m, err)
+	}
+	if err := run.verifyStatements(ctx, statements, &v); err != nil {
+		return v, fmt.Errorf("verify %s: %w", m, err)
+	}
+	return v, nil
+}
+
+func (r *run) verifyScorecards(ctx context.Context, v *Verification) error {
+	kept, err := r.Store.Scorecards(ctx, r.manifest.Month)
+	if errors.Is(err, ErrNotFound) {
+		v.find("scorecards", r.manifest.Month.String(), "frozen scorecards", "none")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now, err := r.scorecards(ctx)
+	if err != nil {
+		return err
+	}
+	byApp := map[partner.AppID]pricing.Scorecard{}
+	for _, k := range kept {
+		byApp[k.App] = k
+	}
+	for _, n := range now {
+		if want, got := digestOf(n), digestOf(byApp[n.App]); want != got {
+			v.find("scorecard", string(n.App), "as derived, digest "+want[:12], "as kept, digest "+got[:12])
+		}
+		delete(byApp, n.App)
+	}
+	for app := range byApp {
+		v.find("scorecard", string(app), "none", "one that nothing gives rise to")
+	}
+	return nil
+}
+
+func (r *run) verifyPriced(ctx context.Context, out outcome, v *Verification) error {
+	kept, err := r.Store.PricedBy(ctx, r.manifest.Month)
+	if err != nil {
+		return err
+	}
+	name := func(p Priced) string { return p.Month.String() + " " + p.Group }
+	have := map[string]Priced{}
+	for _, k := range kept {
+		have[name(k)] = k
+	}
+	for _, p := range out.priced {
+		k, ok := have[name(p)]
+		switch {
+		case !ok:
+			v.find("priced group", name(p), "kept by the close", "missing")
+		case k.Input != p.Input:
+			v.find("input", name(p), p.Input[:12], k.Input[:min(12, len(k.Input))])
+		case !sameResult(k.Result, p.Result):
+			v.find("result", name(p), "as derived", "another result kept")
+		}
+		delete(have, name(p))
+	}
+	for n := range have {
+		v.find("priced group", n, "none", "one that nothing gives rise to")
+	}
+	return nil
+}
+
+func (r *run) verifyStatements(ctx context.Context, derived []Statement, v *Verification) error {
+	kept, err := r.Store.Statements(ctx, r.manifest.Month, "")
+	if err != nil {
+		return err
+	}
+	have := map[StatementID]StatementRecord{}
+	for _, k := range kept {
+		have[k.ID] = k
+	}
+	for _, s := range derived {
+		v.Statements++
+		v.Lines += len(s.Lines)
+		v.Digests[string(s.ID)] = s.Digest()
+		k, ok := have[s.ID]
+		delete(have, s.ID)
+		if !ok {
+			v.find("statement", string(s.ID), "kept by the close", "missing")
+			continue
+		}
+		if k.Digest != s.Digest() {
+			v.find("digest", string(s.ID), s.Digest(), k.Digest)
+		}
+		compareStatements(s, k.Statement, v)
+		if err := r.verifyEntries(ctx, s, k, v); err != nil {
+			return err
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(have)) {
+		v.find("statement", string(id), "none", "one that nothing gives rise to")
+	}
+	return nil
+}
+
+// compareStatements names the lines and balances in which a kept statement differs.
+func compareStatements(want, got Statement, v *Verification) {
+	if got.Digest() == want.Digest() {
+		return
+	}
+	named := len(v.Findings)
+	for i := range max(len(want.Lines), len(got.Lines)) {
+		where := fmt.Sprintf("%s line %d", want.ID, i+1)
+		switch {
+		case i >= len(got.Lines):
+			v.find("line", where, want.Lines[i].Text+" "+want.Lines[i].Amount.String(), "missing")
+		case i >= len(want.Lines):
+			v.find("line", where, "none", got.Lines[i].Text+" "+got.Lines[i].Amount.String())
+		case digestOf(want.Lines[i]) != digestOf(got.Lines[i]):
+			v.find("line", where, want.Lines[i].Text+" "+want.Lines[i].Amount.String(), got.Lines[i].Text+" "+got.Lines[i].Amount.String())
+		}
+	}
+	if digestOf(want.Payable) != digestOf(got.Payable) || digestOf(want.Reserve) != digestOf(got.Reserve) {
+		v.find("balance", string(want.ID), digestOf(want.Payable)[:12], digestOf(got.Payable)[:12])
+	}
+	if named == len(v.Findings) {
+		v.find("statement", string(want.ID), "the content as derived", "other content")
+	}
+}
+
+func (r *run) verifyEntries(ctx context.Context, s Statement, k StatementRecord, v *Verification) error {
+	entries, err := s.Entries()
+	if err != nil {
+		return err
+	}
+	if k.State == Issued {
+		if e := s.IssueEntry(k.IssuedOn, k.BookedOn); e != nil {
+			entries = append(entries, *e)
+		}
+	}
+	for _, e := range entries {
+		v.Entries++
+		booked, err := r.Ledger.Entry(ctx, e.ID)
+		switch {
+		case errors.Is(err, ledger.ErrNotFound):
+			v.find("entry", e.ID, "in the books", "missing")
+		case err != nil:
+			return err
+		case digestOf(booked) != digestOf(e):
+			v.find("entry", e.ID, describeEntry(e), describeEntry(booked))
+		}
+	}
+	return r.verifyClosing(ctx, s, v)
+}
+
+func (r *run) verifyClosing(ctx context.Context, s Statement, v *Verification) error {
+	for _, side := range []struct {
+		name   string
+		prefix ledger.Account
+		page   string
+	}{
+		{"payable", ledger.Payable(string(s.Partner)), s.Closing().String()},
+		{"reserve", ledger.ReserveOf(string(s.Partner)), s.ClosingReserve().String()},
+	} {
+		book, err := r.credit(ctx, side.prefix, s.Currency, s.Month.Last())
+		if err != nil {
+			return err
+		}
+		if book.String() != side.page {
+			v.find("closing "+side.name, string(s.ID), side.page, book.String())
+		}
+	}
+	return nil
+}
+
+func describeEntry(e ledger.Entry) string {
+	out := fmt.Sprintf("%s %s", e.ValueOn, e.Kind)
+	for _, p := range e.Postings {
+		out += fmt.Sprintf(" · %s %s", p.Account, p.Amount)
+	}
+	return out
+}

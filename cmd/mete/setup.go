@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mete/catalogue"
+	"mete/pricing/scenario"
+)
+
+func applyCommand(e *env) *cobra.Command {
+	var folder string
+	var dry bool
+	c := command(e, "apply -f DIR", "Record the documents of a folder: partners, apps, meters, contracts …",
+		"mete apply -f catalogue --dry-run\nmete apply -f catalogue --as k.lee", cobra.NoArgs,
+		func(ctx context.Context, a *app, _ []string) error {
+			if folder == "" {
+				return usageError(errors.New("name the folder: -f DIR"))
+			}
+			docs, err := catalogue.ReadDir(e.path(folder))
+			if err != nil {
+				return usageError(err)
+			}
+			ch, err := a.catalogue.Plan(ctx, docs)
+			if err != nil {
+				return usageError(err)
+			}
+			if dry || ch.IsEmpty() {
+				return e.print(ch, func(w io.Writer) error {
+					_, err := fmt.Fprintln(w, strings.TrimSpace(ch.String()))
+					return err
+				})
+			}
+			by, err := e.actor()
+			if err != nil {
+				return err
+			}
+			vs, err := a.catalogue.Apply(ctx, ch, catalogue.Person{Name: by, Unauthenticated: true}, e.now())
+			if err != nil {
+				return err
+			}
+			a.forget()
+			return e.print(vs, func(w io.Writer) error {
+				waiting := 0
+				for _, v := range vs {
+					if v.State == catalogue.Proposed {
+						waiting++
+					}
+				}
+				fmt.Fprintf(w, "%d versions recorded, %d unchanged\n", len(vs), len(ch.Unchanged))
+				if waiting > 0 {
+					fmt.Fprintf(w, "%d contracts wait for approval by another person: mete contract list\n", waiting)
+				}
+				return nil
+			})
+		})
+	c.Flags().StringVarP(&folder, "file", "f", "", "folder of YAML documents")
+	c.Flags().BoolVar(&dry, "dry-run", false, "show what would change, change nothing")
+	return c
+}
+
+func schemaCommand(e *env) *cobra.Command {
+	var names []string
+	for _, k := range catalogue.Kinds() {
+		names = append(names, string(k))
+	}
+	return &cobra.Command{
+		Use: "schema KIND", Short: "Print the JSON Schema of a kind of document, for editors",
+		Example: "  mete schema contract > contract.schema.json", ValidArgs: names,
+		Args: positional(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			b, err := catalogue.Schema(catalogue.Kind(args[0]))
+			if err != nil {
+				return usageError(fmt.Errorf("%w; kinds: %s", err, strings.Join(names, ", ")))
+			}
+			_, err = e.out.Write(append(b, '\n'))
+			return err
+		},
+	}
+}
+
+func contractCommand(e *env) *cobra.Command {
+	c := &cobra.Command{Use: "contract", Short: "Approve and accept contracts; their history"}
+	list := command(e, "list", "List contract versions that wait for a decision", "mete contract list", cobra.NoArgs,
+		func(ctx context.Context, a *app, _ []string) error {
+			vs, err := a.catalogue.Open(ctx)
+			if err != nil {
+				return err
+			}
+			return e.print(vs, func(w io.Writer) error { return writeVersions(w, vs) })
+		})
+	history := command(e, "history CONTRACT", "All versions of a contract and who decided on them", "mete contract history northwind-agreement", cobra.ExactArgs(1),
+		func(ctx context.Context, a *app, args []string) error {
+			vs, err := a.catalogue.History(ctx, catalogue.KindContract, args[0])
+			if err != nil {
+				return usageError(err)
+			}
+			return e.print(vs, func(w io.Writer) error { return writeVersions(w, vs) })
+		})
+	var number int
+	var digest string
+	approve := command(e, "approve CONTRACT", "Approve the waiting version (another person than its author)", "mete contract approve northwind-agreement --as a.chen", cobra.ExactArgs(1),
+		func(ctx context.Context, a *app, args []string) error {
+			by, err := e.actor()
+			if err != nil {
+				return err
+			}
+			ref, err := a.waiting(ctx, args[0], number)
+			if err != nil {
+				return usageError(err)
+			}
+			if digest != "" && !strings.HasPrefix(ref.Digest, digest) {
+				return usageError(fmt.Errorf("version %d has the digest %s, not %s: it is not what you read", ref.Number, ref.Digest, digest))
+			}
+			v, err := a.catalogue.Approve(ctx, ref, catalogue.Person{Name: by, Unauthenticated: true}, e.now())
+			if err != nil {
+				return usageError(err)
+			}
+			a.forget()
+			return e.print(v, func(w io.Writer) error { return writeVersions(w, []catalogue.Version{v}) })
+		})
+	approve.Flags().StringVar(&digest, "digest", "", "digest of the version that you read")
+	var partnerPerson, evidence, on string
+	accept := command(e, "accept CONTRACT", "Record that the partner accepted an approved version",
+		`mete contract accept northwind-agreement --by "J. Doe, Northwind" --on 2026-06-18 --evidence "signed order form 118" --as k.lee`, cobra.ExactArgs(1),
+		func(ctx context.Context, a *app, args []string) error {
+			who, err := e.actor()
+			if err != nil {
+				return err
+			}
+			ref, err := a.waiting(ctx, args[0], number)
+			if err != nil {
+				return usageError(err)
+			}
+			at := e.now()
+			if on != "" {
+				if at, err = time.Parse(time.DateOnly, on); err != nil {
+					return usageError(fmt.Errorf("--on %q: want YYYY-MM-DD", on))
+				}
+			}
+			v, err := a.catalogue.Accept(ctx, ref, catalogue.Acceptance{
+				By: catalogue.Person{Name: partnerPerson, Unauthenticated: true}, At: at,
+				RecordedBy: catalogue.Person{Name: who, Unauthenticated: true}, RecordedAt: e.now(), Evidence: evidence,
+			})
+			if err != nil {
+				return usageError(err)
+			}
+			a.forget()
+			return e.print(v, func(w io.Writer) error { return writeVersions(w, []catalogue.Version{v}) })
+		})
+	f := accept.Flags()
+	f.StringVar(&partnerPerson, "by", "", "person at the partner")
+	f.StringVar(&on, "on", "", "day of acceptance")
+	f.StringVar(&evidence, "evidence", "", "where the acceptance can be read")
+	for _, x := range []*cobra.Command{approve, accept} {
+		x.Flags().IntVar(&number, "version", 0, "version (default: the one that waits)")
+	}
+	c.AddCommand(list, history, approve, accept)
+	return c
+}
+
+// waiting is the version of a contract that waits for a decision.
+func (a *app) waiting(ctx context.Context, contract string, number int) (catalogue.Ref, error) {
+	vs, err := a.catalogue.History(ctx, catalogue.KindContract, contract)
+	if err != nil {
+		return catalogue.Ref{}, err
+	}
+	for i := len(vs) - 1; i >= 0; i-- {
+		if number == vs[i].Number || number == 0 && (vs[i].State == catalogue.Proposed || vs[i].State == catalogue.Approved) {
+			return vs[i].Ref, nil
+		}
+	}
+	return vs[len(vs)-1].Ref, nil
+}
+
+func writeVersions(w io.Writer, vs []catalogue.Version) error {
+	var rows [][]string
+	for _, v := range vs {
+		var words []string
+		for _, d := range v.Decisions {
+			words = append(words, fmt.Sprintf("%s by %s on %s", d.Verdict, d.By, d.At.Format(time.DateOnly)))
+		}
+		rows = append(rows, []string{v.ID, fmt.Sprintf("v%d", v.Number), v.From.String(), string(v.State), v.Author.String(), v.Digest[:12], strings.Join(words, "; ")})
+	}
+	return table(w, []string{"contract", "", "from", "state", "author", "digest", "decisions"}, rows)
+}
+
+func testCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "test DIR", Short: "Run scenario files on contracts: the same runner that tests mete", Args: positional(cobra.ExactArgs(1)),
+		Example: "  mete test contracts/",
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := scenario.Run(e.path(args[0]))
+			if err != nil {
+				return usageError(err)
+			}
+			if err := e.print(r, func(w io.Writer) error {
+				b := bufio.NewWriter(w)
+				fmt.Fprintln(b, strings.TrimRight(r.String(), "\n"))
+				return b.Flush()
+			}); err != nil {
+				return err
+			}
+			if !r.OK() {
+				return found
+			}
+			return nil
+		},
+	}
+}
