@@ -34,6 +34,7 @@ const (
 
 var children = map[string]func(dir string) error{
 	"intake": intakeChild,
+	"router": routerChild,
 }
 
 // broker is an embedded server, a connection to it and the streams in it.

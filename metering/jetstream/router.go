@@ -52,8 +52,8 @@ type Router struct {
 const (
 	routerName      = "router"
 	routeAtOnce     = 32
-	routeWait       = 2 * time.Minute // a message not routed by then is given to another
-	routeLater      = time.Second     // after a failure
+	routeWait       = 30 * time.Second // a message not routed by then is given to another
+	routeLater      = time.Second      // after a failure
 	routerHeartbeat = time.Second
 )
 
@@ -170,15 +170,22 @@ func (r *Router) erase(ctx context.Context, sequence uint64) error {
 	if err := json.Unmarshal(answer.Data, &said); err != nil {
 		return err
 	}
-	if said.Success || said.Error != nil && (said.Error.ErrorCode == js.JSErrCodeMessageNotFound || said.Error.ErrorCode == errNoSequence) {
+	if said.Success {
 		return nil
+	}
+	// Another router may have erased it.
+	s, err := r.Streams.js.Stream(ctx, intakeStream)
+	if err != nil {
+		return err
+	}
+	if _, err := s.GetMsg(ctx, sequence); errors.Is(err, js.ErrMsgNotFound) {
+		return nil
+	}
+	if said.Error == nil {
+		return errors.New("the broker says neither yes nor no")
 	}
 	return said.Error
 }
-
-// errNoSequence is the broker's code for: sequence not found, as when another router
-// has erased it.
-const errNoSequence js.ErrorCode = 10043
 
 // RouterHealth is how the router is doing.
 type RouterHealth struct {
@@ -206,13 +213,17 @@ func (r *Router) Health(ctx context.Context) (RouterHealth, error) {
 // WaitRouted returns when no message of a producer waits, or with how many do when
 // ctx ends.
 func (r *Router) WaitRouted(ctx context.Context) error {
+	waiting := uint64(0)
 	for {
 		h, err := r.Health(ctx)
 		if err == nil && h.Waiting == 0 {
 			return nil
 		}
+		if err == nil {
+			waiting = h.Waiting
+		}
 		if !sleep(ctx, idleLast/2) {
-			return fmt.Errorf("wait for the router: %d messages are not routed: %w", h.Waiting, errors.Join(h.Err, ctx.Err()))
+			return fmt.Errorf("wait for the router: %d messages are not routed: %w", waiting, errors.Join(h.Err, ctx.Err()))
 		}
 	}
 }

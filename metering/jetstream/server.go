@@ -225,7 +225,7 @@ func (s *Server) Facts(context.Context) ([]ServerFacts, error) { return factsOf(
 func factsOf(s *server.Server) []ServerFacts {
 	f := ServerFacts{Name: s.Name(), Version: server.VERSION}
 	if c := s.JetStreamConfig(); c != nil {
-		f.JetStream, f.SyncAlways, f.StoreDir = true, c.SyncAlways, c.StoreDir
+		f.JetStream, f.SyncAlways, f.StoreDir, f.MaxStore = true, c.SyncAlways, c.StoreDir, c.MaxStore
 	}
 	return []ServerFacts{f}
 }
@@ -237,6 +237,7 @@ type ServerFacts struct {
 	JetStream  bool
 	SyncAlways bool
 	StoreDir   string
+	MaxStore   int64 // bytes it may keep
 }
 
 // AskServers asks the brokers of a cluster how they run, over a connection of the
@@ -273,7 +274,7 @@ func AskServers(ctx context.Context, system *nats.Conn, servers int) ([]ServerFa
 		}
 		f := ServerFacts{Name: answer.Server.Name, Version: answer.Server.Version}
 		if c := answer.Data.JetStream.Config; c != nil {
-			f.JetStream, f.SyncAlways, f.StoreDir = true, c.SyncAlways, c.StoreDir
+			f.JetStream, f.SyncAlways, f.StoreDir, f.MaxStore = true, c.SyncAlways, c.StoreDir, c.MaxStore
 		}
 		all = append(all, f)
 	}

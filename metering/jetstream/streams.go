@@ -74,9 +74,8 @@ const (
 	// covers retries of one publish, never more: see Patience of [Intake].
 	DuplicateWindow = 2 * time.Minute
 
-	intakeStream   = "INTAKE"
-	intakeMaxBytes = 1 << 30
-	apiTimeout     = 10 * time.Second
+	intakeStream = "INTAKE"
+	apiTimeout   = 10 * time.Second
 )
 
 // The keys of a stream's metadata.
@@ -105,6 +104,7 @@ type Streams struct {
 	js       js.JetStream
 	settings Settings
 	ids      []string // incarnation of each partition
+	room     int64    // bytes that the smallest broker's store may hold, 0 = unknown
 }
 
 // Ensure makes the stream where it is missing and checks what is there. Limits that
@@ -185,7 +185,6 @@ func (s Settings) wantIntake() js.StreamConfig {
 		Retention:   js.LimitsPolicy,
 		Storage:     js.FileStorage,
 		Discard:     js.DiscardNew,
-		MaxBytes:    intakeMaxBytes,
 		Duplicates:  DuplicateWindow,
 		Replicas:    s.Replicas,
 	}
@@ -195,16 +194,25 @@ func (s Settings) wantIntake() js.StreamConfig {
 func (all *Streams) make(ctx context.Context, name string, want js.StreamConfig) error {
 	there, err := all.js.Stream(ctx, name)
 	if errors.Is(err, js.ErrStreamNotFound) {
-		_, err := all.create(ctx, want)
-		return err
+		if want.MaxBytes == 0 {
+			want.MaxBytes = all.usualBytes()
+		}
+		_, err := all.js.CreateStream(ctx, want)
+		if errors.Is(err, js.ErrStreamNameAlreadyInUse) {
+			return nil // another process was faster; Verify looks at it
+		}
+		if err != nil {
+			return fmt.Errorf("make stream %s of %d bytes: %w", name, want.MaxBytes, err)
+		}
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", name, err)
 	}
 	have := there.CachedInfo().Config
 	raised := have
-	if all.settings.MaxBytes > have.MaxBytes && have.MaxBytes > 0 && name != intakeStream {
-		raised.MaxBytes = all.settings.MaxBytes
+	if name != intakeStream && want.MaxBytes > have.MaxBytes && have.MaxBytes > 0 {
+		raised.MaxBytes = want.MaxBytes
 	}
 	if want.MaxAge > have.MaxAge && have.MaxAge > 0 && have.Metadata[metaIncarnation] != "" {
 		raised.MaxAge = want.MaxAge
@@ -218,33 +226,14 @@ func (all *Streams) make(ctx context.Context, name string, want js.StreamConfig)
 	return nil
 }
 
-// create makes a new stream. Without a wanted size it takes the default, or the
-// largest smaller one that the broker's disk has room for.
-func (all *Streams) create(ctx context.Context, want js.StreamConfig) (js.Stream, error) {
-	const smallest = 1 << 20
-	chosen := want.MaxBytes == 0 || want.Name == intakeStream
-	if want.MaxBytes == 0 {
-		want.MaxBytes = DefaultMaxBytes
+// usualBytes is the size of a new stream when none is wanted: the default, or what
+// the smallest broker has room for, shared by all our streams.
+func (all *Streams) usualBytes() int64 {
+	if all.room == 0 {
+		return DefaultMaxBytes
 	}
-	for {
-		made, err := all.js.CreateStream(ctx, want)
-		var refused *js.APIError
-		if err == nil {
-			return made, nil
-		}
-		if errors.Is(err, js.ErrStreamNameAlreadyInUse) { // another process was faster
-			return all.js.Stream(ctx, want.Name)
-		}
-		if chosen && want.MaxBytes > smallest && errors.As(err, &refused) && refused.ErrorCode == errNoStorage {
-			want.MaxBytes /= 4
-			continue
-		}
-		return nil, fmt.Errorf("make stream %s of %d bytes: %w", want.Name, want.MaxBytes, err)
-	}
+	return min(DefaultMaxBytes, all.room/int64(all.settings.Partitions+2))
 }
-
-// errNoStorage is the broker's code for: more bytes than its store may hold.
-const errNoStorage js.ErrorCode = 10047
 
 // Verify checks the servers and every stream again.
 func (all *Streams) Verify(ctx context.Context) error {
@@ -310,6 +299,9 @@ func (all *Streams) checkServers(ctx context.Context) error {
 	var broken []error
 	for _, f := range facts {
 		broken = append(broken, f.check()...)
+		if f.MaxStore > 0 && (all.room == 0 || f.MaxStore < all.room) {
+			all.room = f.MaxStore
+		}
 	}
 	return errors.Join(broken...)
 }
@@ -337,46 +329,25 @@ func (f ServerFacts) check() (broken []error) {
 
 // checkPartitions refuses another number of partitions before anything is made.
 func (all *Streams) checkPartitions(ctx context.Context) error {
-	for name := range streamNames(ctx, all.js) {
-		if name.err != nil {
-			return fmt.Errorf("list streams: %w", name.err)
+	wanted := strconv.Itoa(all.settings.Partitions)
+	list := all.js.ListStreams(ctx, js.WithStreamListSubject("usage.*"))
+	for info := range list.Info() {
+		if found := info.Config.Metadata[metaPartitions]; found != wanted {
+			return &SettingError{"stream " + info.Config.Name, "partitions", wanted, strconv.Quote(found),
+				"the number is fixed for the stream's life, since the place of an event follows from it; a stream without it was not made by mete"}
 		}
-		n, ok := strings.CutPrefix(name.name, "USAGE_")
-		if !ok {
-			continue
-		}
-		if p, err := strconv.Atoi(n); err != nil || p >= all.settings.Partitions {
-			return &SettingError{"stream " + name.name, "partitions", strconv.Itoa(all.settings.Partitions), "at least " + n,
-				"the number of partitions is fixed for the stream's life, since the place of an event follows from it"}
-		}
+	}
+	if err := list.Err(); err != nil && !errors.Is(err, js.ErrEndOfData) {
+		return fmt.Errorf("list streams: %w", err)
 	}
 	return nil
-}
-
-type nameOrError struct {
-	name string
-	err  error
-}
-
-func streamNames(ctx context.Context, api js.JetStream) func(func(nameOrError) bool) {
-	return func(yield func(nameOrError) bool) {
-		l := api.StreamNames(ctx)
-		for name := range l.Name() {
-			if !yield(nameOrError{name: name}) {
-				return
-			}
-		}
-		if err := l.Err(); err != nil {
-			yield(nameOrError{err: err})
-		}
-	}
 }
 
 // check compares a partition with the design.
 func (s Settings) check(partition int, info *js.StreamInfo) (broken []error) {
 	c := info.Config
 	r := rules{where: "stream " + c.Name}
-	r.same("partitions", strconv.Itoa(s.Partitions), c.Metadata[metaPartitions], "the number is fixed for the stream's life; a stream without it was not made by mete")
+	r.same("partitions", strconv.Itoa(s.Partitions), c.Metadata[metaPartitions], "the number is fixed for the stream's life")
 	r.need("metadata "+metaIncarnation, c.Metadata[metaIncarnation] != "", "an id", "none", "without it a stream made anew is not noticed")
 	r.same("subjects", subjectOf(partition), strings.Join(c.Subjects, " "), "only mete's intake writes here")
 	r.same("retention", js.LimitsPolicy.String(), c.Retention.String(), "other policies delete what was read")

@@ -76,17 +76,32 @@ func (w *Worker) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("metering worker: %w", err)
 		}
-		ahead := make(chan metering.Block, 1) // the next block is decoded while one is appended
-		all.Go(func() error {
-			defer close(ahead)
-			return w.read(ctx, incarnation, p, stored+1, ahead)
-		})
-		all.Go(func() error { return w.fill(ctx, p, ahead) })
+		all.Go(func() error { return w.follow(ctx, incarnation, p, stored+1) })
 	}
 	if err := all.Wait(); err != nil {
 		return fmt.Errorf("metering worker: %w", err)
 	}
 	return nil
+}
+
+// follow reads a partition from a sequence on and appends it. The next block is read
+// and decoded while one is appended; what was read before a failure is stored.
+func (w *Worker) follow(ctx context.Context, incarnation, partition int, from uint64) error {
+	ctx, stop := context.WithCancel(ctx)
+	ahead := make(chan metering.Block, 1)
+	var readErr error
+	go func() {
+		defer close(ahead)
+		readErr = w.read(ctx, incarnation, partition, from, ahead)
+	}()
+	err := w.fill(ctx, partition, ahead)
+	stop()
+	for range ahead { // wait for the reader
+	}
+	if err != nil {
+		return err
+	}
+	return readErr
 }
 
 // read decodes the partition from a sequence on.
