@@ -64,21 +64,23 @@ func (p *pricer) counted() ([]Counted, error) {
 		for i := range s.Usage {
 			u := &s.Usage[i]
 			k := keyOfCell(u)
-			left := u.Count
-			for _, t := range byCell[k] {
-				left--
+			alone := byCell[k]
+			alone = alone[:min(int64(len(alone)), u.Count)]
+			for _, t := range alone {
 				p.count(sums, s, u, t, s.cellRules[i], 1)
 			}
-			if left < 0 {
-				return nil, fmt.Errorf("contract %s: %d events %s of app %s in a cell that counts %d", s.Terms.Contract, u.Count-left, u.Type, u.App, u.Count)
+			if byCell[k] = byCell[k][len(alone):]; len(byCell[k]) == 0 {
+				delete(byCell, k)
 			}
-			delete(byCell, k)
-			if left > 0 {
+			if left := u.Count - int64(len(alone)); left > 0 {
 				p.count(sums, s, u, nil, s.cellRules[i], left)
 			}
 		}
-		for k, ts := range byCell {
-			return nil, fmt.Errorf("contract %s: %d events %s of app %s are in no usage cell", s.Terms.Contract, len(ts), k.typ, k.app)
+		for i := range s.transactions {
+			if t := &s.transactions[i]; len(byCell[keyOfEvent(t.Transaction)]) > 0 {
+				return nil, fmt.Errorf("contract %s: %d events %s of app %s are in no usage cell, or in one that counts fewer",
+					s.Terms.Contract, len(byCell[keyOfEvent(t.Transaction)]), t.Type, t.Data.App)
+			}
 		}
 	}
 	var out []Counted
@@ -131,6 +133,9 @@ func (p *pricer) whyNot(s *segment, u *metering.Usage, t *transaction) string {
 		b, ok := r.Body.(*UsageFee)
 		if !ok || !s.about(r, u.App) || !hasClass(r.Class, u.Class) {
 			continue
+		}
+		if b.Of == u.Type && u.Currency != s.Terms.Currency {
+			return "other_currency"
 		}
 		m := p.meters[b.Meter]
 		failed := *u

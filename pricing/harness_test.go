@@ -13,7 +13,6 @@ import (
 	"mete/partner"
 	"mete/period"
 	"mete/pricing"
-	"mete/pricing/scenario"
 )
 
 func dec(s string) decimal.Decimal {
@@ -74,7 +73,7 @@ func month(m string, terms []*pricing.Terms, txs []metering.Transaction, usage .
 				s.Transactions = append(s.Transactions, x)
 			}
 		}
-		s.Usage = append(slices.Clone(usage), scenario.Cells(s.Transactions)...)
+		s.Usage = append(slices.Clone(usage), cellsOf(s.Transactions)...)
 		in.Segments = append(in.Segments, s)
 	}
 	return in
@@ -102,4 +101,27 @@ func sum(res pricing.Result, rule, part string, exact bool) decimal.Decimal {
 		}
 	}
 	return total
+}
+
+// cellsOf is the usage cells of the transactions, one each: cells that share all their
+// dimensions must share their events, so those are put together.
+func cellsOf(txs []metering.Transaction) []metering.Usage {
+	var cells []metering.Usage
+	for _, t := range txs {
+		u := metering.Usage{App: t.Data.App, Customer: t.Customer, Type: t.Type, Class: t.Data.Class, Currency: t.Data.Currency, Environment: t.Data.Environment}
+		i := slices.IndexFunc(cells, func(c metering.Usage) bool {
+			c.Count, c.Quantity, c.Amount = 0, decimal.Decimal{}, decimal.Decimal{}
+			return c == u
+		})
+		if i < 0 {
+			i = len(cells)
+			cells = append(cells, u)
+		}
+		cells[i].Count++
+		cells[i].Quantity = cells[i].Quantity.Add(decimal.NewFromInt(1))
+		if t.Data.Amount != nil {
+			cells[i].Amount = cells[i].Amount.Add(*t.Data.Amount)
+		}
+	}
+	return cells
 }

@@ -25,6 +25,8 @@ type lineBuilder struct {
 
 	base    decimal.Decimal
 	hasBase bool
+	free    decimal.Decimal  // sales at 0%
+	freeOf  string           // which part of the ladder that is
 	fixed   *decimal.Decimal // amount decided otherwise than by rounding Exact
 	taxes   map[string]decimal.Decimal
 	steps   map[stepKey]int // into Derivation
@@ -159,6 +161,9 @@ func (b *lineBuilder) finish() (Line, error) {
 			return b.Line, fmt.Errorf("%s rule %s: base: %w", b.Contract, b.Rule, err)
 		}
 		b.Base = &base
+	}
+	if b.free.IsPositive() {
+		b.Text += "; " + groupedMoney(b.free, b.Currency) + " of it at 0%" + b.freeOf
 	}
 	for _, j := range sortedKeys(b.taxes) {
 		a, err := money.Exact(b.taxes[j], b.Currency)

@@ -165,7 +165,7 @@ func (p *pricer) feeLine(s *segment, r *Rule, scope string) *lineBuilder {
 	l := p.line(s, r, "fee", scope, s.Terms.Partner, partner.Platform)
 	if l.Text == "" {
 		name := string(r.Class)
-		l.Text = cmpText(r.Text, strings.ToUpper(name[:1])+name[1:]+" fee")
+		l.Text = cmp.Or(r.Text, strings.ToUpper(name[:1])+name[1:]+" fee")
 	}
 	if a, ok := strings.CutPrefix(scope, "app:"); ok {
 		l.Events.Apps = []partner.AppID{partner.AppID(a)}

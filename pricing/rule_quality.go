@@ -1,6 +1,7 @@
 package pricing
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -279,7 +280,7 @@ func (q *adjuster) adjust(p *pricer, share *lineBuilder, e *saleEvent, diff deci
 	l.behind(e.t.Type)
 	if p.quality[key] == nil {
 		p.quality[key] = &adjustment{e.s, q.rule, share.LineKey, l}
-		l.Text = cmpText(q.rule.Text, "Quality")
+		l.Text = cmp.Or(q.rule.Text, "Quality")
 	}
 	switch {
 	case q.why != "":

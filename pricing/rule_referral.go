@@ -241,9 +241,9 @@ func (j *referralJob) book(part string, l *referred, app partner.AppID, what str
 		b.Class, b.Events.Class = metering.Referral, ""
 		b.Events.Apps = slices.Clone(j.r.Apps)
 		b.behind(typ)
-		b.Text = cmpText(j.r.Text, "Referral of customers")
+		b.Text = cmp.Or(j.r.Text, "Referral of customers")
 		if part == "clawback" {
-			b.Text = cmpText(j.r.Text, "Referral of customers") + ", taken back"
+			b.Text = cmp.Or(j.r.Text, "Referral of customers") + ", taken back"
 		}
 		if j.b.Percent != nil {
 			b.Rate = Percent(*j.b.Percent)

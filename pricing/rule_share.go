@@ -204,7 +204,7 @@ func (p *pricer) moveSale(e *saleEvent) error {
 		part, sign, text = "chargebacks", decimal.NewFromInt(-1), "Chargebacks lost"
 	}
 	l := p.line(s, r, part, "", s.Terms.Partner, partner.Platform)
-	l.Text = text
+	l.Text = saleText(r.Text, text)
 	l.Count++
 	l.behind(e.t.Type)
 	is := l.add(text+", before tax", e.amount, sign)
@@ -234,18 +234,25 @@ func (p *pricer) shareLine(e *saleEvent) *lineBuilder {
 	}
 	l := p.line(e.s, e.r, "share", scope, e.s.Terms.Partner, partner.Platform)
 	if l.Text == "" {
-		l.Text = cmpText(e.r.Text, "Share")
+		l.Text = "Share"
+		if e.r.Text != "" {
+			l.Text += ", " + e.r.Text
+		}
 		l.Rate = e.body.rates()
 	}
 	l.behind(e.t.Type)
 	return l
 }
 
-func cmpText(own, standard string) string {
-	if own != "" {
+// saleText names a line of money: sales are called what the rule is called.
+func saleText(own, standard string) string {
+	switch {
+	case own == "":
+		return standard
+	case standard == "Sales":
 		return own
 	}
-	return standard
+	return standard + ", " + own
 }
 
 // rates is the ladder for people: "15%", "0% to 15%".
@@ -292,7 +299,8 @@ func (p *pricer) take(e *saleEvent, amount decimal.Decimal) error {
 		}
 	}
 	if !free.IsZero() {
-		l.note(e.body.freeNote())
+		l.free = l.free.Add(free)
+		l.freeOf = e.body.freeSpan()
 	}
 	if e.s.Terms.Round.Per == "transaction" {
 		var err error
@@ -311,11 +319,14 @@ func (p *pricer) take(e *saleEvent, amount decimal.Decimal) error {
 	return nil
 }
 
-func (b *Share) freeNote() string {
-	if b.Tiers == nil {
-		return "at 0%"
+// freeSpan is the part of the ladder that costs nothing, for people.
+func (b *Share) freeSpan() string {
+	for i, st := range b.Steps {
+		if st.Rate.IsZero() && len(b.Steps) > 1 {
+			return " (" + b.Steps.span(i, grouped) + ")"
+		}
 	}
-	return "part of it at 0%, tier per " + b.Tiers.Per + ", " + b.Tiers.Window.String()
+	return ""
 }
 
 // roundEach rounds the platform's part of one sale and writes the difference down.

@@ -280,7 +280,7 @@ func (p *pricer) usageLine(s *segment, r *Rule, b *UsageFee, scope string) *line
 	if st := b.steps(); len(st) > 1 && st[0].Unit.IsZero() && st[0].Flat.IsZero() {
 		standard += ", first " + grouped(*st[0].To) + " free"
 	}
-	l.Text = cmpText(r.Text, standard)
+	l.Text = cmp.Or(r.Text, standard)
 	if b.Price.Model != "percentage" {
 		l.Rate = b.unitRate()
 	}
