@@ -50,7 +50,7 @@ func durationSchema(doc string) schema {
 
 func dateSchema(doc string) schema { return pattern(doc, `^[0-9]{4}-[0-9]{2}-[0-9]{2}$`) }
 
-func idSchema(doc string) schema { return pattern(doc, `^[a-z0-9][a-z0-9._-]{0,62}$`) }
+func idSchema(doc string) schema { return pattern(doc, `^[a-z0-9][a-z0-9._~-]{0,62}$`) }
 
 func listOf(doc string, items schema) schema {
 	return described(doc, schema{"type": "array", "minItems": 1, "maxItems": maxList, "items": items})
