@@ -385,3 +385,42 @@ func TestProgress(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatBecameOfARun writes a run and a list of runs.
+func TestWhatBecameOfARun(t *testing.T) {
+	r := plan(t, november())
+	r.State, r.Revision = RunPartSettled, 2
+	for i, s := range []State{Settled, Settled, Failed, InTransit, Returned, Cancelled, InTransit, InTransit} {
+		r.Payouts[i].State = s
+	}
+	r.Payouts[2].Reason = "account closed; the bank sent the money back at once and asks for the new account in writing"
+	r.Payouts[3].Replaces = "P-2026-10-20-004"
+	var b strings.Builder
+	if err := WriteRun(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "run.txt", b.String())
+	b.Reset()
+	back := plan(t, november())
+	back.State, back.SentBack, back.ID = RunSentBack, &SentBack{By: "a.kim", Reason: "wrong month"}, "2026-10-20.usd.ach.meridian-us"
+	if err := WriteRuns(&b, []Run{r, back}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "runs.txt", b.String())
+}
+
+// TestWidePlans writes what does not fit: long names, large sums, all of it held.
+func TestWidePlans(t *testing.T) {
+	in := november()
+	long := "a-company-with-a-name-that-is-as-long-as-an-identifier-may-be-63"
+	in.Candidates = []Candidate{candidate(long[:63], "4417", "2026-07", "2026-08", "2026-09", "2026-10"), candidate("quill", "1234", "2026-10"), candidate("helio", "2218", "2026-10")}
+	in.Candidates[0].Partner.Payee.ChangedOn = day("2026-10-21")
+	in.Candidates[2].Partner.Payee = partner.Payee{}
+	in.Balances = []ledger.Balance{due(long[:63], "987,654,321.09"), held("quill", "12,345.00"), due("helio", "1.00"), held("helio", "2.00")}
+	in.Holds = []Hold{{ID: "h-1", Partner: "quill", All: true, Reason: "bankruptcy notice of 3 November, see the court's letter", By: "k.lee"}}
+	in.Funds = &in.Balances[1].Amount
+	in.Paid = map[partner.ID]Before{partner.ID(long[:63]): {Payout: "P", On: day("2026-10-20"), Amount: usd("1.00")}}
+	funds := usd("1.00")
+	in.Funds = &funds
+	golden(t, "wide.txt", written(t, plan(t, in)))
+}

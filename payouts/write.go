@@ -10,11 +10,17 @@ import (
 	"unicode/utf8"
 
 	"mete/money"
+	"mete/partner"
 	"mete/period"
 )
 
-// pageWidth is the width of everything written here, in columns.
-const pageWidth = 96
+// Widths in columns. Sums from ten figures on widen the page.
+const (
+	pageWidth     = 96
+	heldWidth     = 9
+	withheldWidth = 11
+	leastFolded   = 20 // text narrower than this would not be readable: it overflows
+)
 
 // WritePlan writes a run for the person who approves it: totals against the ledger,
 // what to look at first, who is paid and who is not, the checks, and the commands.
@@ -32,13 +38,17 @@ func WritePlan(w io.Writer, r Run) error {
 func WriteRun(w io.Writer, r Run) error {
 	p := newPage(w, r)
 	p.head()
-	p.row(" %-*s %*s   %-8s  %-11s %s", p.name+11, "PAYOUT", p.amount, "amount", "account", "state", "why")
+	id := len("P-2026-11-20-001")
+	for _, x := range r.Payouts {
+		id = max(id, len(x.ID))
+	}
+	p.row(" %-*s%*s   %-8s  %-11s %s", id+p.name+3, "PAYOUT", p.amount, "amount", "account", "state", "why")
 	for _, x := range r.Payouts {
 		why := x.Reason
 		if x.Replaces != "" {
 			why = strings.TrimSpace("again for " + x.Replaces + " " + why)
 		}
-		p.wrapped(fmt.Sprintf("  %-*s %*s   %-8s  %-11s ", p.name+10, cut(x.ID+" "+string(x.Partner), p.name+10), p.amount, x.Amount.Grouped(),
+		p.wrapped(fmt.Sprintf("  %-*s  %-*s%*s   %-8s  %-11s ", id, x.ID, p.name, p.named("  ", x.Partner), p.amount, x.Amount.Grouped(),
 			"****"+x.Last4, x.State), why)
 	}
 	return p.out.Flush()
@@ -91,6 +101,7 @@ func newPage(w io.Writer, r Run) *page {
 	for _, x := range r.Held {
 		wide(string(x.Partner), x.Amount)
 	}
+	p.name = max(12, min(p.name, pageWidth-(2+p.amount+heldWidth+withheldWidth+max(12, p.amount)+31)))
 	return p
 }
 
@@ -101,7 +112,7 @@ func (p *page) row(format string, args ...any) {
 // wrapped writes text after first, going on below its beginning.
 func (p *page) wrapped(first, text string) {
 	indent := utf8.RuneCountInString(first)
-	for _, line := range fold(text, pageWidth-indent) {
+	for _, line := range fold(text, max(leastFolded, pageWidth-indent)) {
 		p.row("%s%s", first, line)
 		first = strings.Repeat(" ", indent)
 	}
@@ -160,11 +171,21 @@ func (p *page) status() string {
 	return strings.ToUpper(string(r.State))
 }
 
+// named is a name for the name column. One that does not fit has a line of its own
+// before: nobody approves a payee whose name is cut.
+func (p *page) named(indent string, id partner.ID) string {
+	if len(id) <= p.name {
+		return string(id)
+	}
+	p.row("%s%s", indent, id)
+	return ""
+}
+
 // totals prove that everybody is on the page.
 func (p *page) totals() {
 	t := p.r.Totals
 	line := func(label, count string, a money.Amount, note string) {
-		p.wrapped(fmt.Sprintf("  %-17s%-9s%12s      ", label, count, a.Grouped()), cmp.Or(note, " "))
+		p.wrapped(fmt.Sprintf("  %-17s%-9s%*s      ", label, count, max(12, p.amount+1), a.Grouped()), cmp.Or(note, " "))
 	}
 	last := ""
 	if l := p.r.Last; l != nil {
@@ -212,13 +233,13 @@ func (p *page) looks() {
 		if l.Amount != nil {
 			amount = l.Amount.Grouped()
 		}
-		p.wrapped(fmt.Sprintf("  ! %-*s%*s   ", p.name, cut(string(l.Partner), p.name), p.amount, amount), l.Text)
+		p.wrapped(fmt.Sprintf("  %s %-*s%*s   ", mark(p.name, l.Partner), p.name, p.named("  ! ", l.Partner), p.amount, amount), l.Text)
 	}
 	p.row("")
 }
 
 func (p *page) table() {
-	held := 9
+	held := heldWidth
 	for _, x := range p.r.Payouts {
 		held = max(held, len(x.Held.Grouped())+1)
 	}
@@ -230,14 +251,14 @@ func (p *page) table() {
 		if !x.Held.IsZero() {
 			heldText = x.Held.Grouped()
 		}
-		p.wrapped(fmt.Sprintf("  %-*s%*s%*s%11s%*s   %-8s  ", p.name, cut(string(x.Partner), p.name), p.amount, payable(x).Grouped(), held, heldText, "",
+		p.wrapped(fmt.Sprintf("  %-*s%*s%*s%11s%*s   %-8s  ", p.name, p.named("  ", x.Partner), p.amount, payable(x).Grouped(), held, heldText, "",
 			max(12, p.amount), x.Amount.Grouped(), "****"+x.Last4), monthsOf(x))
 	}
 	if len(p.r.NotNow) > 0 {
 		p.row(" %-*s%*s   %-28s%-12s%s", p.name+1, "NOT NOW", p.amount, "", "", "until", "who can change it")
 	}
 	for _, x := range p.r.NotNow {
-		first := fmt.Sprintf("  %-*s%*s   ", p.name, cut(string(x.Partner), p.name), p.amount, x.Amount.Grouped())
+		first := fmt.Sprintf("  %-*s%*s   ", p.name, p.named("  ", x.Partner), p.amount, x.Amount.Grouped())
 		for _, reason := range x.Reasons {
 			p.reason(first, reason.Text, reason.Until, reason.Who)
 			first = strings.Repeat(" ", utf8.RuneCountInString(first))
@@ -252,7 +273,7 @@ func (p *page) table() {
 			p.row("%s", title)
 			title = ""
 		}
-		p.wrapped(fmt.Sprintf("  %-*s%*s   ", p.name, cut(string(x.Partner), p.name), p.amount, x.Amount.Grouped()), x.Reason)
+		p.wrapped(fmt.Sprintf("  %-*s%*s   ", p.name, p.named("  ", x.Partner), p.amount, x.Amount.Grouped()), x.Reason)
 	}
 	p.row("")
 }
@@ -319,6 +340,14 @@ func (p *page) list(first string, items []string) {
 
 func (p *page) moment(t time.Time) string { return t.In(p.zone).Format("Mon 2 Jan 15:04") }
 func (p *page) short(t time.Time) string  { return t.In(p.zone).Format("2 Jan 15:04") }
+
+// mark is the sign before a look, left out where the name stands on the line before.
+func mark(width int, id partner.ID) string {
+	if len(id) > width {
+		return " "
+	}
+	return "!"
+}
 
 func payable(x Payout) money.Amount {
 	all, err := x.Amount.Add(x.Held)
