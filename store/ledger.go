@@ -33,6 +33,10 @@ func (db *DB) post(ctx context.Context, tx *sql.Tx, entries []ledger.Entry, clos
 	if err := call.prepare(); err != nil {
 		return err
 	}
+	return db.postCall(ctx, tx, call)
+}
+
+func (db *DB) postCall(ctx context.Context, tx *sql.Tx, call *postCall) error {
 	head, err := db.lockHead(ctx, tx)
 	if err != nil {
 		return err
@@ -414,6 +418,16 @@ func (db *DB) Balances(ctx context.Context, f ledger.Filter) ([]ledger.Balance, 
 		return nil, fmt.Errorf("balances: %w", err)
 	}
 	return bs, nil
+}
+
+// TrialBalance is what every account holds at the end of a day of booking: it stays
+// as it is once that day's month is closed. The zero date is everything booked.
+func (db *DB) TrialBalance(ctx context.Context, upTo period.Date) (ledger.TrialBalance, error) {
+	bs, err := db.Balances(ctx, ledger.Filter{UpTo: upTo, Booked: true})
+	if err != nil {
+		return ledger.TrialBalance{}, err
+	}
+	return ledger.Trial(upTo, bs)
 }
 
 func balancesOf(ctx context.Context, q querier, f ledger.Filter) ([]ledger.Balance, error) {

@@ -28,6 +28,7 @@ type DB struct {
 	write  *sql.DB // SQLite: one connection, so writers queue instead of failing
 	read   *sql.DB
 	engine engine
+	posts  *postQueue
 }
 
 // engine is where SQLite and PostgreSQL differ.
@@ -35,11 +36,15 @@ type engine struct {
 	name    string
 	dialect goose.Dialect
 	lockRow string // appended to a SELECT that must hold the row until commit
+
+	snapshot sql.TxOptions // a reading transaction that sees one moment throughout
 }
 
 var (
-	sqliteEngine   = engine{name: "sqlite", dialect: goose.DialectSQLite3}
-	postgresEngine = engine{name: "postgres", dialect: goose.DialectPostgres, lockRow: " FOR UPDATE"}
+	sqliteEngine = engine{name: "sqlite", dialect: goose.DialectSQLite3,
+		snapshot: sql.TxOptions{ReadOnly: true}}
+	postgresEngine = engine{name: "postgres", dialect: goose.DialectPostgres, lockRow: " FOR UPDATE",
+		snapshot: sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}}
 )
 
 const (
@@ -72,7 +77,7 @@ func open(dsn string) (*DB, error) {
 			return nil, err
 		}
 		pool.SetMaxOpenConns(maxPostgres)
-		return &DB{write: pool, read: pool, engine: postgresEngine}, nil
+		return &DB{write: pool, read: pool, engine: postgresEngine, posts: newPostQueue()}, nil
 	}
 	q := url.Values{}
 	for _, p := range []string{"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)",
@@ -90,7 +95,7 @@ func open(dsn string) (*DB, error) {
 		return nil, errors.Join(err, w.Close())
 	}
 	r.SetMaxOpenConns(maxReaders)
-	return &DB{write: w, read: r, engine: sqliteEngine}, nil
+	return &DB{write: w, read: r, engine: sqliteEngine, posts: newPostQueue()}, nil
 }
 
 func (db *DB) migrate(ctx context.Context) error {
