@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"mete/ledger"
+	"mete/metering"
 	"mete/money"
 	"mete/partner"
 	"mete/period"
@@ -63,7 +64,7 @@ func (r *run) accounts(ctx context.Context, out outcome) (map[accountKey]*accoun
 	for _, v := range snap.ContractsIn(m) {
 		a := of(v.Terms.Partner, v.Terms.Currency)
 		a.zone, a.payout = v.Terms.ZoneName, mergePayout(a.payout, v.Terms.Payout)
-		a.terms = append(a.terms, TermsRef{Contract: v.Terms.Contract, Version: v.Terms.Version})
+		a.terms = append(a.terms, TermsRef{Contract: v.Terms.Contract, Version: v.Terms.Version, Accepted: period.DateOf(v.AcceptedAt, v.Terms.Zone), By: v.AcceptedBy})
 		processors[v.Terms.Contract] = v.Terms.Processor
 		for _, app := range snap.AppsOf(v.Terms) {
 			owner[app] = a
@@ -87,6 +88,9 @@ func (r *run) accounts(ctx context.Context, out outcome) (map[accountKey]*accoun
 		a := of(l.Party, l.Currency)
 		a.corrections = append(a.corrections, l)
 	}
+	if err := r.addIgnored(ctx, owner); err != nil {
+		return nil, err
+	}
 	if err := r.addAdjustments(ctx, of); err != nil {
 		return nil, err
 	}
@@ -107,6 +111,22 @@ func (a *account) count(c pricing.Counted) {
 	case "unpriced":
 		a.evidence.Unpriced += c.Events
 	}
+}
+
+// addIgnored counts the duplicates and conflicts of the month's events.
+func (r *run) addIgnored(ctx context.Context, owner map[partner.AppID]*account) error {
+	zone := r.manifest.Month.In(r.snapshots[r.manifest.Month].Marketplace.Zone)
+	ignored, err := r.Events.Ignored(ctx, metering.Span{Start: zone.Start, End: zone.End, UpTo: r.manifest.Cutoff})
+	if err != nil {
+		return err
+	}
+	for _, i := range ignored {
+		if a := owner[i.App]; a != nil {
+			a.evidence.Duplicates += i.Duplicates
+			a.evidence.Conflicts += i.Conflicts
+		}
+	}
+	return nil
 }
 
 // mergePayout keeps the payout terms of a partner's first contract; a reserve or a

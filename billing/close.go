@@ -43,7 +43,11 @@ type Stream interface {
 
 // Catalogue answers which versions were in force.
 type Catalogue interface {
-	// Current is the catalogue as it is recorded now.
+	// At is the catalogue in force on a day, as recorded up to an instant; the zero
+	// instant is now.
+	At(ctx context.Context, on period.Date, recordedUpTo time.Time) (*catalogue.Snapshot, error)
+
+	// Current is the catalogue with the last version of everything.
 	Current(ctx context.Context) (*catalogue.Snapshot, error)
 
 	// FromRefs is the catalogue of exactly these versions.
@@ -171,7 +175,7 @@ func (c *Closer) manifest(ctx context.Context, status MonthStatus, req CloseRequ
 	if req.By == "" {
 		return Manifest{}, errors.New("a close needs the name of who closes: --as NAME")
 	}
-	snap, err := c.Catalogue.Current(ctx)
+	snap, err := c.Catalogue.At(ctx, req.Month.Last(), time.Time{})
 	if err != nil {
 		return Manifest{}, fmt.Errorf("catalogue: %w", err)
 	}

@@ -21,8 +21,8 @@ const pageWidth = 96
 const (
 	textWidth  = 48
 	countEnds  = 58
-	baseEnds   = 71
-	rateEnds   = 79
+	baseEnds   = 70
+	rateEnds   = 82
 	amountEnds = pageWidth - 1
 )
 
@@ -247,8 +247,12 @@ func takeRate(charges, net money.Amount) string {
 func row(b *bufio.Writer, text, count, base, rate, amount string) {
 	out := pad(text, textWidth)
 	out += left(count, countEnds-textWidth)
-	out += left(base, baseEnds-countEnds)
-	out += left(rate, rateEnds-baseEnds)
+	if base == "" { // a long rate takes the room of the base
+		out += left(rate, rateEnds-countEnds)
+	} else {
+		out += left(base, baseEnds-countEnds)
+		out += left(rate, rateEnds-baseEnds)
+	}
 	out += left(amount, amountEnds-rateEnds)
 	fmt.Fprintln(b, strings.TrimRight(out, " "))
 }

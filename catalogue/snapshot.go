@@ -43,6 +43,8 @@ type agreed struct {
 	ref     Ref
 	terms   *pricing.Terms
 	parties []partner.ID // other partners its rules name
+	by      string       // who accepted it at the partner
+	at      time.Time    // and when
 }
 
 // VersionInForce is the span of a month in which one version of a contract counts.
@@ -50,6 +52,9 @@ type VersionInForce struct {
 	Ref    Ref            `json:"ref"`
 	Terms  *pricing.Terms `json:"terms"`
 	Period period.Period  `json:"period"`
+
+	AcceptedBy string    `json:"accepted_by"` // the person at the partner
+	AcceptedAt time.Time `json:"accepted_at"`
 }
 
 // ErrNoMarketplace says that no document describes the marketplace yet.
@@ -92,6 +97,17 @@ func (c Catalogue) FromRefs(ctx context.Context, refs []Ref) (*Snapshot, error) 
 		if v.Digest != refs[i].Digest {
 			return nil, fmt.Errorf("%s has digest %.12s, was named with %.12s: %w", v.Ref, v.Digest, refs[i].Digest, ErrAltered)
 		}
+	}
+	ds, err := c.Store.Decisions(ctx, Query{Kind: KindContract})
+	if err != nil {
+		return nil, fmt.Errorf("catalogue of %d versions: %w", len(refs), err)
+	}
+	made := map[Ref][]Decision{}
+	for _, d := range ds {
+		made[d.Ref] = append(made[d.Ref], d)
+	}
+	for i := range vs {
+		vs[i].Decisions = made[vs[i].Ref]
 	}
 	s, err := snapshotOf(vs)
 	if err != nil {
@@ -208,7 +224,12 @@ func (s *Snapshot) addContract(v Version) error {
 	if o.digest() != v.Digest {
 		return fmt.Errorf("its document: %w", ErrAltered)
 	}
-	a := agreed{v.Ref, o.Terms, parties(o.Terms)}
+	a := agreed{ref: v.Ref, terms: o.Terms, parties: parties(o.Terms)}
+	for _, d := range v.Decisions {
+		if d.Verdict == Accept {
+			a.by, a.at = d.By.Name, d.At
+		}
+	}
 	list := s.contracts[v.ID]
 	if n := len(list); n > 0 && list[n-1].terms.From == a.terms.From {
 		list[n-1] = a
@@ -246,7 +267,7 @@ func (s *Snapshot) ContractsIn(m period.Month) []VersionInForce {
 				}
 			}
 			if !p.IsEmpty() {
-				out = append(out, VersionInForce{a.ref, t, p})
+				out = append(out, VersionInForce{a.ref, t, p, a.by, a.at})
 			}
 		}
 	}

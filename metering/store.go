@@ -89,6 +89,10 @@ type Store interface {
 	// conflicts.
 	Find(ctx context.Context, k Key) (Found, error)
 
+	// Ignored counts, by app, the duplicates and conflicts that came within the span's
+	// cutoffs for stored events that occurred in it.
+	Ignored(ctx context.Context, s Span) ([]Ignored, error)
+
 	// Counts are the totals that reconcile compares, up to the cutoff.
 	Counts(ctx context.Context, upTo Cutoff) (Counts, error)
 }
@@ -109,6 +113,14 @@ type Late struct {
 	Month    string        `json:"month"` // UTC month of occurrence, 2026-09
 	Count    int64         `json:"count"`
 	Earliest time.Time     `json:"earliest"`
+}
+
+// Ignored is how often events of an app came again: with the same content, and with
+// other content, which is kept and not counted.
+type Ignored struct {
+	App        partner.AppID `json:"app"`
+	Duplicates int64         `json:"duplicates"`
+	Conflicts  int64         `json:"conflicts"`
 }
 
 // Found is what the store knows of one event key.

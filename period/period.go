@@ -213,22 +213,23 @@ func (c Calendar) IsBusinessDay(d Date) bool {
 // maxHolidayRun bounds the search for the next working day.
 const maxHolidayRun = 60
 
-// AddBusinessDays is the nth working day after d; n = 0 is d itself or the next
-// working day. It fails if no working day follows within 60 days.
+// AddBusinessDays is the nth working day after d; n = 0 is d itself or, on a day off,
+// the next working day. It fails if no working day follows within 60 days.
 func (c Calendar) AddBusinessDays(d Date, n int) (Date, error) {
-	run := 0
-	for {
-		if c.IsBusinessDay(d) {
-			if n == 0 {
-				return d, nil
-			}
-			n--
-			run = 0
-		} else if run++; run > maxHolidayRun {
-			return Date{}, fmt.Errorf("calendar: no business day within %d days before %s", maxHolidayRun, d)
-		}
+	if n > 0 {
 		d = d.AddDays(1)
 	}
+	for off := 0; off <= maxHolidayRun; d = d.AddDays(1) {
+		if !c.IsBusinessDay(d) {
+			off++
+			continue
+		}
+		if off = 0; n <= 1 {
+			return d, nil
+		}
+		n--
+	}
+	return Date{}, fmt.Errorf("calendar: no business day within %d days before %s", maxHolidayRun, d)
 }
 
 type periodJSON struct {

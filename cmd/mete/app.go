@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"mete/billing"
 	"mete/catalogue"
 	"mete/metering"
@@ -30,6 +32,7 @@ type app struct {
 	lock       *lock
 	owner      owner
 	server     *jetstream.Server
+	conn       *nats.Conn
 	streams    *jetstream.Streams
 	intake     *jetstream.Intake
 	worker     *jetstream.Worker
@@ -99,6 +102,7 @@ func (a *app) open(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	a.conn = conn
 	if a.streams, err = jetstream.Ensure(ctx, conn, jetstream.Settings{Intake: true, Facts: a.server.Facts}); err != nil {
 		return err
 	}
@@ -156,6 +160,9 @@ func (a *app) close() error {
 	}
 	a.stop()
 	a.background.Wait()
+	if a.conn != nil {
+		a.conn.Close()
+	}
 	if a.server != nil {
 		a.server.Shutdown()
 	}

@@ -26,7 +26,7 @@ func ledgerCommand(e *env) *cobra.Command {
 			return e.print(bs, func(w io.Writer) error { return writeTrialBalance(w, bs) })
 		})
 	balance.Flags().StringVar(&on, "on", "", "as booked up to this day")
-	history := command(e, "history ACCOUNT", "All movements of one account", "mete ledger history liabilities:payable:northwind:due", cobra.ExactArgs(1),
+	history := command(e, "history ACCOUNT", "All movements of one account", "mete ledger history "+string(ledger.PayableDue("northwind")), cobra.ExactArgs(1),
 		func(ctx context.Context, a *app, args []string) error {
 			account := ledger.Account(args[0])
 			if err := account.Validate(); err != nil {

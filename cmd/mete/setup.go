@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mete/catalogue"
+	"mete/period"
 	"mete/pricing/scenario"
 )
 
@@ -141,9 +142,15 @@ func contractCommand(e *env) *cobra.Command {
 			}
 			at := e.now()
 			if on != "" {
-				if at, err = time.Parse(time.DateOnly, on); err != nil {
-					return usageError(fmt.Errorf("--on %q: want YYYY-MM-DD", on))
+				day, err := period.ParseDate(on)
+				if err != nil {
+					return usageError(fmt.Errorf("--on: %w", err))
 				}
+				snap, err := a.catalogue.Current(ctx)
+				if err != nil {
+					return err
+				}
+				at = day.In(snap.Marketplace.Zone).Add(12 * time.Hour)
 			}
 			v, err := a.catalogue.Accept(ctx, ref, catalogue.Acceptance{
 				By: catalogue.Person{Name: partnerPerson, Unauthenticated: true}, At: at,

@@ -42,6 +42,7 @@ var Table = []Row{
 
 	{Package: "pricing", Pure: true, May: []Arrow{toMetering, toPartner, toMoney, toPeriod},
 		Tests: []Arrow{{"catalogue", "its scenarios are written as contracts"}}},
+	{Package: "pricing/scenario", May: []Arrow{toPricing, toMetering, toPartner, toMoney, toPeriod}},
 	{Package: "catalogue", May: []Arrow{toPartner, toMetering, toPricing, toMoney, toPeriod},
 		Tests: []Arrow{{"store", "approvals are tested on a real database"}}},
 	{Package: "ledger", May: []Arrow{toMoney, {"period", "an entry is dated by days, not by instants"}}},

@@ -49,6 +49,15 @@ func lateText(ls []metering.Late) string {
 	return strings.Join(lines, "\n")
 }
 
+func ignoredText(is []metering.Ignored) string {
+	var lines []string
+	for _, i := range is {
+		lines = append(lines, fmt.Sprintf("%q: %d duplicates, %d conflicts", i.App, i.Duplicates, i.Conflicts))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
 // someTypes are what the random tests ask transactions of.
 var someTypes = []string{metering.SalePaid, metering.SaleRefunded, metering.UsageVoided}
 
@@ -79,7 +88,12 @@ func answers(t tester, s metering.Store, sp metering.Span) string {
 	if err != nil {
 		t.Fatalf("counts: %v", err)
 	}
-	fmt.Fprintf(&b, "late\n%s\ncounts\n%+v\n", lateText(late), counts)
+	ignored, err := s.Ignored(ctx, sp)
+	if err != nil {
+		t.Fatalf("ignored: %v", err)
+	}
+	slices.SortFunc(ignored, func(x, y metering.Ignored) int { return strings.Compare(string(x.App), string(y.App)) })
+	fmt.Fprintf(&b, "late\n%s\ncounts\n%+v\nignored\n%+v\n", lateText(late), counts, ignored)
 	return b.String()
 }
 

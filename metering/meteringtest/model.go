@@ -257,6 +257,31 @@ func (m *Model) Transactions(ctx context.Context, s metering.Span, types []strin
 	}
 }
 
+// Ignored is as in [metering.Store].
+func (m *Model) Ignored(_ context.Context, s metering.Span) ([]metering.Ignored, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	apps := map[partner.AppID]metering.Ignored{}
+	count := func(again []metering.Accepted, add func(*metering.Ignored)) {
+		for i := range again {
+			first := &m.stored[m.first[again[i].Key]]
+			if between(s, again[i].Position) && occurred(s, first) {
+				n := apps[first.Data.App]
+				n.App = first.Data.App
+				add(&n)
+				apps[n.App] = n
+			}
+		}
+	}
+	count(m.duplicates, func(n *metering.Ignored) { n.Duplicates++ })
+	count(m.conflicts, func(n *metering.Ignored) { n.Conflicts++ })
+	var out []metering.Ignored
+	for _, n := range apps {
+		out = append(out, n)
+	}
+	return out, nil
+}
+
 // Late is as in [metering.Store].
 func (m *Model) Late(_ context.Context, s metering.Span) ([]metering.Late, error) {
 	m.mu.RLock()

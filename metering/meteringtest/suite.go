@@ -31,6 +31,7 @@ func TestStore(t *testing.T, open func(t *testing.T) metering.Store) {
 		{"GapIsRefused", testGap},
 		{"DuplicatesAndConflicts", testDuplicates},
 		{"AbsentTimeIsNoConflict", testAbsentTime},
+		{"IgnoredIsCountedByApp", testIgnored},
 		{"UndecodedIsCounted", testUndecoded},
 		{"EveryFieldComesBack", testFields},
 		{"VoidsInEveryOrder", testVoids},
@@ -313,6 +314,33 @@ func testAbsentTime(t *testing.T, s metering.Store, f *Feed) {
 	add(t, s, f.Block(0, []metering.Event{call}), metering.Outcome{Duplicate: 1})
 	if got := found(t, s, "a"); got.Event == nil || !got.Event.TimeAbsent || !got.Event.Time.Equal(first) {
 		t.Errorf("find a: %+v, want the time of the first acceptance %s, marked", got.Event, first)
+	}
+}
+
+func testIgnored(t *testing.T, s metering.Store, f *Feed) {
+	a, b, c := Call("a", "scheduler", day), Call("b", "billing", day), Call("c", "scheduler", day.AddDate(0, 1, 0))
+	moved := Call("a", "billing", day.AddDate(0, 1, 0)) // counts where the stored event is
+	add(t, s, f.Block(0, []metering.Event{a, b, c, a, c}), metering.Outcome{Stored: 3, Duplicate: 2})
+	early := cutoff(t, s)
+	add(t, s, f.Block(1, []metering.Event{a, moved, b}), metering.Outcome{Duplicate: 2, Conflict: 1})
+	month := metering.Span{End: day.AddDate(0, 0, 1)}
+	for _, c := range []struct {
+		after, upTo metering.Cutoff
+		apps        []partner.AppID
+		want        []metering.Ignored
+	}{
+		{nil, nil, nil, []metering.Ignored{{App: "billing", Duplicates: 1}, {App: "scheduler", Duplicates: 2, Conflicts: 1}}},
+		{nil, early, nil, []metering.Ignored{{App: "scheduler", Duplicates: 1}}},
+		{early, nil, nil, []metering.Ignored{{App: "billing", Duplicates: 1}, {App: "scheduler", Duplicates: 1, Conflicts: 1}}},
+		{nil, nil, []partner.AppID{"billing"}, []metering.Ignored{{App: "billing", Duplicates: 1}}},
+		{nil, metering.Cutoff{}, nil, nil},
+	} {
+		sp := month
+		sp.After, sp.UpTo, sp.Apps = c.after, c.upTo, c.apps
+		got, err := s.Ignored(context.Background(), sp)
+		if err != nil || ignoredText(got) != ignoredText(c.want) {
+			t.Errorf("ignored of %+v = %+v, %v, want %+v", sp, got, err, c.want)
+		}
 	}
 }
 
