@@ -137,16 +137,18 @@ func check(e metering.Event, dir *metering.Directory, s Sender, now time.Time) *
 
 func checkSender(source string, dir *metering.Directory, s Sender) *metering.Refusal {
 	if s.Source != "" && source != s.Source {
-		s.Owner = "" // not the source that the broker let through, whoever owns it
+		s.Owner = nobody // not the source that the broker let through, whoever owns it
 	}
 	return dir.CheckSource(source, s.Owner)
 }
 
+// now is the time as stores keep it.
 func (g *Gate) now() time.Time {
+	now := time.Now
 	if g.Now != nil {
-		return g.Now()
+		now = g.Now
 	}
-	return time.Now()
+	return now().UTC().Truncate(time.Microsecond)
 }
 
 // AdmitMessage takes what a NATS message carries through the gate and returns the
@@ -191,5 +193,9 @@ func (g *Gate) decode(header map[string][]string, body []byte) ([]metering.Decod
 	return events, nil
 }
 
-// noSource is a source that no event can have: it holds a control character.
-const noSource = "\x00"
+// noSource is a source that no event can have, nobody an owner that no source can
+// have: they hold a control character.
+const (
+	noSource = "\x00"
+	nobody   = "\x00"
+)

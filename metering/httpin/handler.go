@@ -111,7 +111,8 @@ func (h *Handler) owner(ctx context.Context, r *http.Request) (string, bool) {
 	if !strings.EqualFold(scheme, "bearer") || token == "" {
 		return "", false
 	}
-	return h.Owner(ctx, token)
+	owner, ok := h.Owner(ctx, token)
+	return owner, ok && owner != ""
 }
 
 // body reads the whole body within its bound, unpacking gzip.

@@ -452,3 +452,29 @@ func TestTokens(t *testing.T) {
 		t.Errorf("partition of key 6 of 4 is %s", n)
 	}
 }
+
+// A disk with less room than the streams may fill still opens them.
+func TestRestartOnFullerDisk(t *testing.T) {
+	dir := t.TempDir()
+	b, err := open(dir, ServerOptions{MaxStore: 1 << 30}, Settings{Partitions: 2, Intake: true, MaxBytes: 300 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&Intake{Streams: b.streams}).Accept(within(t, 10*time.Second), events("a", 500)); err != nil {
+		t.Fatal(err)
+	}
+	name := b.streams.Name()
+	b.close()
+	b = start(t, dir, ServerOptions{MaxStore: 10 << 20}, Settings{Partitions: 2, Intake: true, MaxBytes: 300 << 20})
+	if b.streams.Name() != name {
+		t.Error("the streams were made anew")
+	}
+	m := newMemory()
+	drain(t, &Worker{Streams: b.streams, Store: m})
+	if len(m.keys) != 500 {
+		t.Errorf("%d events, want 500", len(m.keys))
+	}
+	if _, err := (&Intake{Streams: b.streams}).Accept(within(t, 30*time.Second), events("b", 500)); err != nil {
+		t.Errorf("accept: %v", err)
+	}
+}
