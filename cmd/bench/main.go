@@ -35,6 +35,9 @@ type benchmark struct {
 func benchmarks() []benchmark {
 	return []benchmark{
 		{"fsync", "what the disk allows: 8 KiB writes made durable one after the other", benchFsync},
+		{"ingest", "events from HTTP to a durable ack, and to the metering store", benchIngest},
+		{"pricing", "priced lines a second on one core, beside exact fractions", benchPricing},
+		{"ledger", "entries booked a second on SQLite and PostgreSQL, one by one and together", benchLedger},
 	}
 }
 

@@ -92,7 +92,6 @@ type call struct {
 	bytes    int
 	op       string
 	id       string
-	sandbox  bool
 	appName  string // instead of the app's id
 	customer string // instead of the practice's id
 }
@@ -145,7 +144,6 @@ const (
 	oddsLate      = 12
 	oddsUnclean   = 1
 	oddsUnknown   = 2
-	oddsSandbox   = 15
 )
 
 func (g *generator) writeLogs(i int, dir string, d *Delivery) error {
@@ -253,7 +251,6 @@ func (g *generator) call(i int) call {
 	if g.odds(8) {
 		c.micros += 1_200_000
 	}
-	c.sandbox = g.odds(oddsSandbox)
 	g.calls++
 	return c
 }
