@@ -12,10 +12,13 @@ type Account string
 
 var accountForm = regexp.MustCompile(`^(assets|liabilities|income|expenses|equity)(:[a-z0-9][a-z0-9-]*)+$`)
 
+// MaxAccount bounds an account's name, in bytes.
+const MaxAccount = 500
+
 // Validate reports why the name is no account of the chart.
 func (a Account) Validate() error {
-	if !accountForm.MatchString(string(a)) {
-		return fmt.Errorf("account %q is not in the chart: want assets|liabilities|income|expenses|equity and parts of lower-case letters, digits and '-'", a)
+	if len(a) > MaxAccount || !accountForm.MatchString(string(a)) {
+		return fmt.Errorf("account %q is not in the chart: want assets|liabilities|income|expenses|equity and parts of lower-case letters, digits and '-', at most %d bytes", a, MaxAccount)
 	}
 	return nil
 }

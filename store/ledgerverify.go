@@ -29,6 +29,10 @@ func (db *DB) Verify(ctx context.Context) ([]ledger.Finding, error) {
 		return nil, fmt.Errorf("verify ledger: begin: %w", err)
 	}
 	defer tx.Rollback()
+	return verifyLedger(ctx, tx)
+}
+
+func verifyLedger(ctx context.Context, tx *sql.Tx) ([]ledger.Finding, error) {
 	v := verification{tx: tx, folded: map[cell]*fold{}, lastIn: map[period.Month]int64{}, seen: map[string]int64{}}
 	for _, step := range []func(context.Context) error{v.head, v.entries, v.balances, v.months} {
 		if err := step(ctx); err != nil {

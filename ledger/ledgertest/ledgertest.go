@@ -33,12 +33,14 @@ type Books interface {
 	Verify(ctx context.Context) ([]ledger.Finding, error)
 }
 
+type promise struct {
+	name string
+	test func(t *testing.T, b Books)
+}
+
 // TestStore runs every promise over empty books that open gives.
 func TestStore(t *testing.T, open func(t testing.TB) Books) {
-	for _, c := range []struct {
-		name string
-		test func(t *testing.T, b Books)
-	}{
+	run(t, open, []promise{
 		{"idempotent", testIdempotent},
 		{"conflict", testConflict},
 		{"atomic", testAtomic},
@@ -47,19 +49,31 @@ func TestStore(t *testing.T, open func(t testing.TB) Books) {
 		{"refused", testRefused},
 		{"balances", testBalances},
 		{"history", testHistory},
-		{"paging", testPaging},
 		{"overflow", testOverflow},
+	})
+	TestConcurrency(t, open)
+	t.Run("against the model", func(t *testing.T) { testModel(t, open) })
+}
+
+// TestConcurrency runs the promises that need several connections, or must do without
+// them.
+func TestConcurrency(t *testing.T, open func(t testing.TB) Books) {
+	run(t, open, []promise{
+		{"paging", testPaging},
 		{"hot account", testHotAccount},
 		{"overlapping batches", testOverlapping},
 		{"cancelled", testCancelled},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	})
+}
+
+func run(t *testing.T, open func(t testing.TB) Books, promises []promise) {
+	for _, p := range promises {
+		t.Run(p.name, func(t *testing.T) {
 			b := open(t)
-			c.test(t, b)
+			p.test(t, b)
 			green(t, b)
 		})
 	}
-	t.Run("against the model", func(t *testing.T) { testModel(t, open) })
 }
 
 func green(t testing.TB, b Books) {
