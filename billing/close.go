@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"mete/catalogue"
@@ -190,6 +191,13 @@ func (c *Closer) manifest(ctx context.Context, status MonthStatus, req CloseRequ
 	if err != nil {
 		return Manifest{}, fmt.Errorf("last position of the stream: %w", err)
 	}
+	c.progress("waiting for the store", 0, 1)
+	if err := c.Stream.WaitStored(ctx, cutoff); err != nil {
+		return Manifest{}, fmt.Errorf("the store is behind: %w", err)
+	}
+	if err := c.checkSilent(ctx, snap, req, cutoff); err != nil {
+		return Manifest{}, err
+	}
 	adjustments, err := c.Store.Adjustments(ctx)
 	if err != nil {
 		return Manifest{}, err
@@ -204,6 +212,45 @@ func (c *Closer) manifest(ctx context.Context, status MonthStatus, req CloseRequ
 		}
 	}
 	return c.Store.BeginClose(ctx, m)
+}
+
+// checkSilent refuses the close while a source that must speak was silent before
+// month end for longer than its catalogue allows, unless it is accepted by name.
+func (c *Closer) checkSilent(ctx context.Context, snap *catalogue.Snapshot, req CloseRequest, cutoff metering.Cutoff) error {
+	end := req.Month.In(snap.Marketplace.Zone).End
+	var silent []string
+	for _, s := range snap.SourceList() {
+		accepted := slices.ContainsFunc(req.Accept, func(g AcceptedGap) bool { return g.Source == s.Name })
+		if s.SilentAfterDays == 0 || accepted {
+			continue
+		}
+		since := end.AddDate(0, 0, -s.SilentAfterDays)
+		spoke, err := c.spoke(ctx, s.Name, metering.Span{Start: since, End: end, UpTo: cutoff})
+		if err != nil {
+			return err
+		}
+		if !spoke {
+			silent = append(silent, fmt.Sprintf("%s since %s or before", s.Name, instant(since)))
+		}
+	}
+	if len(silent) == 0 {
+		return nil
+	}
+	return fmt.Errorf("silent before the month's end: %s; find out why, or accept it by name and reason: --accept-silent SOURCE=REASON: %w",
+		strings.Join(silent, ", "), ErrState)
+}
+
+// spoke reports whether an event of the source lies in the span.
+func (c *Closer) spoke(ctx context.Context, source string, s metering.Span) (bool, error) {
+	for e, err := range c.Events.Events(ctx, s, metering.Filter{Voided: true}) {
+		if err != nil {
+			return false, fmt.Errorf("last events of source %s: %w", source, err)
+		}
+		if e.Source == source {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // zonesOf are the month's instants in every zone a contract uses.
@@ -315,12 +362,13 @@ type outcome struct {
 // the month itself.
 func (r *run) price(ctx context.Context) (outcome, error) {
 	var out outcome
-	late, start, err := r.lateEvents(ctx)
+	late, err := r.lateEvents(ctx)
 	if err != nil {
 		return out, err
 	}
-	out.late = late
-	p := &pricer{run: r, fresh: map[SaleRef]map[string]pricing.Attribution{}}
+	out.late = late.count
+	start := late.first
+	p := &pricer{run: r, late: late, start: start, dirty: map[string]bool{}, fresh: map[SaleRef]map[string]pricing.Attribution{}}
 	if p.after, err = r.totalsAfter(ctx, start.Add(-1)); err != nil {
 		return out, err
 	}
@@ -329,7 +377,7 @@ func (r *run) price(ctx context.Context) (outcome, error) {
 			return out, fmt.Errorf("late events of %s: %w", m, err)
 		}
 	}
-	groups, err := p.month(ctx, r.manifest.Month)
+	groups, err := p.month(ctx, r.manifest.Month, nil)
 	if err != nil {
 		return out, err
 	}
@@ -338,12 +386,19 @@ func (r *run) price(ctx context.Context) (outcome, error) {
 	return out, nil
 }
 
-// lateEvents counts the events that came after the last close for time before this
-// month, and finds the first closed month that they reach.
-func (r *run) lateEvents(ctx context.Context) (count int64, from period.Month, err error) {
+// lateEvents are what came after the last close for time before this month: how
+// many, and from which closed month on they reach each app.
+type lateEvents struct {
+	count int64
+	first period.Month                   // of all apps; the month that is closed when nothing is late
+	apps  map[partner.AppID]period.Month // first month reached
+}
+
+func (r *run) lateEvents(ctx context.Context) (lateEvents, error) {
+	late := lateEvents{first: r.manifest.Month, apps: map[partner.AppID]period.Month{}}
 	months, err := r.Store.Months(ctx)
 	if err != nil {
-		return 0, period.Month{}, err
+		return late, err
 	}
 	var closed []MonthStatus
 	for _, s := range months {
@@ -352,52 +407,128 @@ func (r *run) lateEvents(ctx context.Context) (count int64, from period.Month, e
 		}
 	}
 	if len(closed) == 0 {
-		return 0, r.manifest.Month, nil
+		return late, nil
 	}
-	first, last := closed[0], closed[len(closed)-1]
+	earliest, last := closed[0].Month, closed[len(closed)-1]
 	var end time.Time
 	for _, b := range r.manifest.Bounds {
 		end = later(end, b.Start)
 	}
 	found, err := r.Events.Late(ctx, metering.Span{After: last.Manifest.Cutoff, UpTo: r.manifest.Cutoff, End: end})
 	if err != nil {
-		return 0, period.Month{}, fmt.Errorf("late events: %w", err)
+		return late, fmt.Errorf("late events: %w", err)
 	}
-	from = r.manifest.Month
 	for _, l := range found {
-		count += l.Count
+		late.count += l.Count
 		// The instant lies in one month or its neighbour, depending on the zone;
 		// starting one too early prices a month that comes to the same.
-		if m := period.MonthOf(l.Earliest, time.UTC).Add(-1); m.Before(from) {
-			from = m
+		m := period.MonthOf(l.Earliest, time.UTC).Add(-1)
+		if m.Before(earliest) {
+			m = earliest
+		}
+		if was, ok := late.apps[l.App]; !ok || m.Before(was) {
+			late.apps[l.App] = m
+		}
+		if m.Before(late.first) {
+			late.first = m
 		}
 	}
-	if from.Before(first.Month) {
-		from = first.Month
-	}
-	return count, from, nil
+	return late, nil
 }
 
-// totalsAfter are the running totals at the end of a month, by contract, from the
-// newest pricing before this close.
+// totalKey says whose a running total is: a contract's, or, where a ladder runs over
+// an account group, the group's.
+func totalKey(t pricing.Total) string {
+	if t.Contract == "" {
+		return t.Scope
+	}
+	return t.Contract
+}
+
+// totalKeys are the keys of all totals that a scope group has.
+func totalKeys(snap *catalogue.Snapshot, g catalogue.ScopeGroup) []string {
+	var keys []string
+	for _, v := range g.Contracts {
+		keys = append(keys, v.Terms.Contract)
+	}
+	for _, id := range g.Partners {
+		if group := snap.Partners[id].AccountGroup; group != "" {
+			keys = append(keys, "group:"+group)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// keysIn are the keys of all totals that contracts in force in a month have.
+func keysIn(snap *catalogue.Snapshot, m period.Month) []string {
+	var keys []string
+	for _, g := range snap.Groups(m) {
+		keys = append(keys, totalKeys(snap, g)...)
+	}
+	return keys
+}
+
+// totalsAfter are the running totals at the end of a month, by contract or account
+// group, from the newest pricing before this close. A contract that rested in that
+// month has those of the last closed month in which it was in force.
 func (r *run) totalsAfter(ctx context.Context, m period.Month) (map[string][]pricing.Total, error) {
-	priced, err := r.Store.PricedMonth(ctx, m, r.manifest.Month)
+	out, need := map[string][]pricing.Total{}, map[string]bool{}
+	for w := m.Add(1); !r.manifest.Month.Before(w); w = w.Add(1) {
+		snap, err := r.snapshot(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keysIn(snap, w) {
+			need[k] = true
+		}
+	}
+	months, err := r.Store.Months(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := map[string][]pricing.Total{}
-	for _, p := range priced {
-		for _, t := range p.Result.After {
-			out[t.Contract] = append(out[t.Contract], t)
+	for _, s := range slices.Backward(months) {
+		if m.Before(s.Month) || s.Manifest == nil ||
+			!slices.ContainsFunc(keysIn(r.snapshots[r.manifest.Month], s.Month), func(k string) bool { return need[k] }) {
+			continue
+		}
+		if err := r.takeTotals(ctx, s.Month, need, out); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// takeTotals takes the needed totals that a closed month left.
+func (r *run) takeTotals(ctx context.Context, m period.Month, need map[string]bool, out map[string][]pricing.Total) error {
+	snap, err := r.snapshot(ctx, m)
+	if err != nil {
+		return err
+	}
+	priced, err := r.Store.PricedMonth(ctx, m, r.manifest.Month)
+	if err != nil {
+		return err
+	}
+	for _, p := range priced {
+		for _, t := range p.Result.After {
+			if k := totalKey(t); need[k] {
+				out[k] = append(out[k], t)
+			}
+		}
+	}
+	for _, k := range keysIn(snap, m) {
+		delete(need, k)
+	}
+	return nil
 }
 
 // pricer walks months in order, carrying totals and attributions from one to the
 // next.
 type pricer struct {
 	*run
+	late  lateEvents
+	dirty map[string]bool                            // totals that late events changed in this walk
+	start period.Month                               // of the walk
 	after map[string][]pricing.Total                 // by contract, at the end of the month before
 	fresh map[SaleRef]map[string]pricing.Attribution // made in this walk, by sale and contract/rule
 }
@@ -409,21 +540,17 @@ func (p *pricer) reprice(ctx context.Context, m period.Month, out *outcome) erro
 	if err != nil {
 		return err
 	}
-	groups, err := p.month(ctx, m)
-	if err != nil {
-		return err
-	}
 	old := map[string]Priced{}
 	for _, b := range before {
 		old[b.Group] = b
 	}
+	groups, err := p.month(ctx, m, old)
+	if err != nil {
+		return err
+	}
 	snap := p.snapshots[m]
-	changed := false
 	for i := range groups {
-		was, ok := old[groups[i].Group]
-		if ok && sameResult(was.Result, groups[i].Result) {
-			continue
-		}
+		was := old[groups[i].Group]
 		lines, barred, err := p.differences(m, snap, was, groups[i])
 		if err != nil {
 			return fmt.Errorf("group %s: %w", groups[i].Group, err)
@@ -432,9 +559,8 @@ func (p *pricer) reprice(ctx context.Context, m period.Month, out *outcome) erro
 		out.priced = append(out.priced, groups[i])
 		out.corrections = append(out.corrections, lines...)
 		out.barred = append(out.barred, barred...)
-		changed = true
 	}
-	if changed {
+	if len(groups) > 0 {
 		out.repriced = append(out.repriced, m)
 	}
 	return nil
@@ -519,8 +645,10 @@ func compareKeys(a, b pricing.LineKey) int {
 		cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Part, b.Part), cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Currency, b.Currency))
 }
 
-// month prices all groups of a month and makes its totals the ones before the next.
-func (p *pricer) month(ctx context.Context, m period.Month) ([]Priced, error) {
+// month prices the groups of a month and makes its totals the ones before the next. Of
+// a month that was priced before it returns only the groups that come to something
+// else, and looks only at those that late events can reach.
+func (p *pricer) month(ctx context.Context, m period.Month, old map[string]Priced) ([]Priced, error) {
 	snap, err := p.snapshot(ctx, m)
 	if err != nil {
 		return nil, err
@@ -536,6 +664,13 @@ func (p *pricer) month(ctx context.Context, m period.Month) ([]Priced, error) {
 	maps.Copy(after, p.after) // a contract that rests for a month keeps its totals
 	var out []Priced
 	for _, g := range snap.Groups(m) {
+		was, priced := old[g.ID]
+		keys := totalKeys(snap, g)
+		if priced && !p.reached(snap, m, g, keys) {
+			carry(after, keys, was.Result.After)
+			p.remember(was.Result.Attributions)
+			continue
+		}
 		in, err := p.input(ctx, snap, m, g, cards)
 		if err != nil {
 			return nil, fmt.Errorf("group %s of %s: %w", g.ID, m, err)
@@ -544,23 +679,48 @@ func (p *pricer) month(ctx context.Context, m period.Month) ([]Priced, error) {
 		if err != nil {
 			return nil, fmt.Errorf("group %s of %s: %w", g.ID, m, err)
 		}
-		for _, s := range in.Segments {
-			delete(after, s.Terms.Contract)
+		carry(after, keys, res.After)
+		p.remember(res.Attributions)
+		if priced && sameResult(was.Result, res) {
+			continue
 		}
-		for _, t := range res.After {
-			after[t.Contract] = append(after[t.Contract], t)
-		}
-		for _, a := range res.Attributions {
-			ref := SaleRef{a.Source, a.ID}
-			if p.fresh[ref] == nil {
-				p.fresh[ref] = map[string]pricing.Attribution{}
-			}
-			p.fresh[ref][a.Contract+"/"+a.Rule] = a
+		for _, k := range keys {
+			p.dirty[k] = true
 		}
 		out = append(out, Priced{Close: p.manifest.Month, Month: m, Group: g.ID, Input: in.Digest(), Result: res})
 	}
 	p.after = after
 	return out, nil
+}
+
+// remember keeps what was attributed to sales in this walk, for later refunds.
+func (p *pricer) remember(as []pricing.Attribution) {
+	for _, a := range as {
+		ref := SaleRef{a.Source, a.ID}
+		if p.fresh[ref] == nil {
+			p.fresh[ref] = map[string]pricing.Attribution{}
+		}
+		p.fresh[ref][a.Contract+"/"+a.Rule] = a
+	}
+}
+
+// reached reports whether late events can change a group's month: its own, those of
+// customers it referred, or ones that changed its totals before.
+func (p *pricer) reached(snap *catalogue.Snapshot, m period.Month, g catalogue.ScopeGroup, keys []string) bool {
+	if slices.ContainsFunc(keys, func(k string) bool { return p.dirty[k] }) {
+		return true
+	}
+	for _, v := range g.Contracts {
+		if v.Terms.NeedsLeads() && !m.Before(p.late.first) {
+			return true
+		}
+		for _, a := range snap.AppsOf(v.Terms) {
+			if from, late := p.late.apps[a]; late && !m.Before(from) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // input gathers what one group's month is priced from.
@@ -609,7 +769,9 @@ func (p *pricer) input(ctx context.Context, snap *catalogue.Snapshot, m period.M
 			}
 		}
 		in.Segments = append(in.Segments, seg)
-		in.Before = append(in.Before, p.beforeOf(v.Terms.Contract, in.Before)...)
+	}
+	for _, key := range totalKeys(snap, g) {
+		in.Before = append(in.Before, p.after[key]...)
 	}
 	originals, err := p.originals(ctx, refunds)
 	if err != nil {
@@ -630,16 +792,19 @@ func (p *pricer) input(ctx context.Context, snap *catalogue.Snapshot, m period.M
 	return in, nil
 }
 
-// beforeOf are a contract's totals, once, however many segments it has.
-func (p *pricer) beforeOf(contract string, have []pricing.Total) []pricing.Total {
-	if slices.ContainsFunc(have, func(t pricing.Total) bool { return t.Contract == contract }) {
-		return nil
+// carry puts a group's totals in the place of those it had.
+func carry(after map[string][]pricing.Total, keys []string, totals []pricing.Total) {
+	for _, k := range keys {
+		delete(after, k)
 	}
-	return p.after[contract]
+	for _, t := range totals {
+		after[totalKey(t)] = append(after[totalKey(t)], t)
+	}
 }
 
 // originals are what was attributed to the sales that refunds name: made in this
-// walk, or kept by an earlier close.
+// walk, or kept by an earlier close for a month before it. What was kept for a month
+// of the walk counts no more, since it is priced again here.
 func (p *pricer) originals(ctx context.Context, refs []SaleRef) ([]pricing.Attribution, error) {
 	if len(refs) == 0 {
 		return nil, nil
@@ -650,6 +815,9 @@ func (p *pricer) originals(ctx context.Context, refs []SaleRef) ([]pricing.Attri
 	}
 	all := map[SaleRef]map[string]pricing.Attribution{}
 	for _, a := range kept {
+		if !a.Month.Before(p.start) {
+			continue
+		}
 		ref := SaleRef{a.Source, a.ID}
 		if all[ref] == nil {
 			all[ref] = map[string]pricing.Attribution{}

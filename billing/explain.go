@@ -150,7 +150,7 @@ func (x Explanation) writeEvents(b *bufio.Writer) {
 		what := e.Type
 		switch {
 		case e.Data.Amount != nil:
-			what += " " + money.Group(e.Data.Amount.String()) + " " + string(e.Data.Currency)
+			what += " " + money.Group(e.Data.Amount.StringFixed(e.Data.Currency.Digits())) + " " + string(e.Data.Currency)
 		case e.Data.Operation != "":
 			what += " " + e.Data.Operation
 		}

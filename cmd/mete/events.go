@@ -264,7 +264,7 @@ func (ans eventAnswer) writeText(w io.Writer) error {
 	if x := ans.Event; x != nil {
 		fmt.Fprintf(w, "  %s of %s for app %s, practice %s\n", x.Type, x.Time.Format("2006-01-02 15:04:05.000 MST"), cmp.Or(string(x.Data.App), "–"), cmp.Or(string(x.Customer), "–"))
 		if x.Data.Amount != nil {
-			fmt.Fprintf(w, "  %s %s before tax\n", money.Group(x.Data.Amount.String()), x.Data.Currency)
+			fmt.Fprintf(w, "  %s %s before tax\n", money.Group(x.Data.Amount.StringFixed(x.Data.Currency.Digits())), x.Data.Currency)
 		}
 		p := x.Position
 		fmt.Fprintf(w, "  accepted %s at position %d/%d.%d\n", x.AcceptedAt.Format("2006-01-02 15:04:05 MST"), p.Partition, p.Sequence, p.Index)

@@ -143,9 +143,9 @@ meters:
   - {id: api_bytes, description: bytes sent by the API, type: usage.api, class: api, aggregate: bytes, status_below: 400, unit: byte}
 ---
 sources:
-  - {name: gateway-nginx, kind: gateway, owner: gateway, mapping: nginx, class: api}
-  - {name: gateway-traefik, kind: gateway, owner: gateway, mapping: traefik, class: api}
-  - {name: gateway-caddy, kind: gateway, owner: gateway, mapping: caddy, class: api}
+  - {name: gateway-nginx, kind: gateway, owner: gateway, mapping: nginx, class: api, silent_after: 2 days}
+  - {name: gateway-traefik, kind: gateway, owner: gateway, mapping: traefik, class: api, silent_after: 2 days}
+  - {name: gateway-caddy, kind: gateway, owner: gateway, mapping: caddy, class: api, silent_after: 2 days}
   - {name: billing, kind: billing, owner: billing}
   - {name: registry, kind: certification, owner: registry}
   - {name: servicedesk, kind: support, owner: registry}
