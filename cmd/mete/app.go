@@ -58,7 +58,6 @@ const manualRail = "manual"
 type options struct {
 	listenNATS bool
 	natsPort   int
-	users      []jetstream.SourceUser
 }
 
 // openApp takes the folder and opens everything in it. When another process owns it
@@ -91,10 +90,17 @@ func (a *app) open(ctx context.Context, o options) (err error) {
 	if a.store, err = store.Open(ctx, a.path("books.db")); err != nil {
 		return err
 	}
+	a.catalogue = catalogue.Catalogue{Store: a.store}
 	if a.events, err = sqlite.Open(a.path("events.db")); err != nil {
 		return err
 	}
-	a.server, err = jetstream.StartServer(jetstream.ServerOptions{Dir: a.path("stream"), ListenLoopback: o.listenNATS, Port: o.natsPort, Users: o.users})
+	var users []jetstream.SourceUser
+	if o.listenNATS { // a listener that knows nobody yet would turn producers away for good
+		if _, users, err = a.credentials(ctx); err != nil {
+			return err
+		}
+	}
+	a.server, err = jetstream.StartServer(jetstream.ServerOptions{Dir: a.path("stream"), ListenLoopback: o.listenNATS, Port: o.natsPort, Users: users})
 	if err != nil {
 		return err
 	}
@@ -118,7 +124,6 @@ func (a *app) open(ctx context.Context, o options) (err error) {
 
 // wire puts the stages together; the fields say all there is to know.
 func (a *app) wire() {
-	a.catalogue = catalogue.Catalogue{Store: a.store}
 	a.closer = &billing.Closer{Store: a.store, Ledger: a.store, Events: a.events, Stream: a, Catalogue: a.catalogue}
 	a.reconciler = &billing.Reconciler{Closer: a.closer, Totals: a.streams, Quarantine: a.events}
 	a.desk = &payouts.Desk{

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// childMark makes the test binary behave as mete: tests that kill a process start
+// themselves again.
+const childMark = "METE_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childMark) != "" {
+		main()
+	}
+	testscript.Main(m, map[string]func(){"mete": main})
+}
+
+// desk runs command lines in this process, as one person after the other types them.
+type desk struct {
+	t    testing.TB
+	dir  string // of the data
+	now  string
+	args []string // put before every command line
+}
+
+// answer is what a command line printed.
+type answer struct {
+	code      int
+	out, errs string
+}
+
+func (d *desk) run(args ...string) answer {
+	d.t.Helper()
+	var out, errs bytes.Buffer
+	e := &env{in: strings.NewReader(""), out: &out, err: &errs, cwd: d.t.TempDir(), now: time.Now, getenv: func(name string) string {
+		return map[string]string{"METE_NOW": d.now, "METE_DIR": d.dir}[name]
+	}}
+	code := run(context.Background(), e, args)
+	return answer{code, out.String(), errs.String()}
+}
+
+// want runs a command line that must end with the exit code.
+func (d *desk) want(code int, args ...string) answer {
+	d.t.Helper()
+	a := d.run(args...)
+	if a.code != code {
+		d.t.Fatalf("mete %s: exit code %d, want %d\n%s%s", strings.Join(args, " "), a.code, code, a.out, a.errs)
+	}
+	return a
+}
+
+// read runs a command line with --json and decodes what it prints.
+func (d *desk) read(v any, args ...string) {
+	d.t.Helper()
+	a := d.want(exitOK, append(args, "--json")...)
+	if err := json.Unmarshal([]byte(a.out), v); err != nil {
+		d.t.Fatalf("mete %s --json: %v\n%s", strings.Join(args, " "), err, a.out)
+	}
+}
+
+// folder writes files into a new folder.
+func folder(t testing.TB, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
