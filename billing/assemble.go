@@ -267,22 +267,20 @@ func (c *run) movements(ctx context.Context, s Statement, prefix ledger.Account,
 			}
 		}
 		if !sum.IsZero() {
-			out = append(out, Movement{e.Memo, movementKind(e.Kind), sum})
+			out = append(out, Movement{e.Memo, movementKind(e.Kind, sum), sum})
 		}
 	}
 	return out, nil
 }
 
-func movementKind(entryKind string) string {
+func movementKind(entryKind string, credit money.Amount) string {
 	switch {
-	case entryKind == "payout" || entryKind == "payout.submit":
-		return "paid"
-	case strings.HasPrefix(entryKind, "payout"):
+	case entryKind != "payout":
+		return "other"
+	case credit.Minor > 0:
 		return "returned"
-	case entryKind == "statement" || entryKind == "reserve" || entryKind == "release":
-		return "other" // another currency's or an opening statement's; never this one's
 	}
-	return "other"
+	return "paid"
 }
 
 // closeMovements sorts the rows and adds the closing balance.
@@ -301,7 +299,8 @@ func closeMovements(ms []Movement, m period.Month) ([]Movement, error) {
 }
 
 // difference is the line that brings a closed month's key from what was posted to
-// what it comes to now. It is false when nothing changed.
+// what it comes to now. It is false when nothing changed; late events that cost
+// nothing change the count, and stand on the page for that.
 func difference(posted, now *pricing.Line, cause string) (Line, bool, error) {
 	base := now
 	if base == nil {
@@ -343,7 +342,7 @@ func difference(posted, now *pricing.Line, cause string) (Line, bool, error) {
 			l.Taxes = append(l.Taxes, pricing.Tax{Jurisdiction: j, Amount: taxes[j]})
 		}
 	}
-	return l, !amount.IsZero() || len(l.Taxes) > 0, nil
+	return l, !amount.IsZero() || len(l.Taxes) > 0 || l.events() != 0, nil
 }
 
 func addTaxes(sums map[string]money.Amount, taxes []pricing.Tax, subtract bool) error {

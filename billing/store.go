@@ -160,6 +160,9 @@ type Store interface {
 	// to the named sales.
 	Attributions(ctx context.Context, sales []SaleRef, before period.Month) ([]pricing.Attribution, error)
 
+	// AttributionsBy returns everything that the pricings of one close attributed.
+	AttributionsBy(ctx context.Context, close period.Month) ([]pricing.Attribution, error)
+
 	// CommitStatement keeps the statement with its reserve layers and posts its
 	// entries, all or nothing. The same again is nothing; other content fails with
 	// ErrConflict.

@@ -206,8 +206,40 @@ func (db *DB) SavePriced(ctx context.Context, p billing.Priced) error {
 				return fmt.Errorf("attribution of sale %s of %s: %w", a.ID, a.Source, err)
 			}
 		}
-		return nil
+		return withdrawAttributions(ctx, tx, p, add)
 	})
+}
+
+// withdrawAttributions notes, by an empty body, that the pricing no longer attributes
+// what the one before it did: the sale was voided since.
+func withdrawAttributions(ctx context.Context, tx *sql.Tx, p billing.Priced, add *sql.Stmt) error {
+	var before string
+	err := tx.QueryRowContext(ctx, `SELECT result FROM priced_groups WHERE month = $1 AND group_id = $2 AND close_month < $3 ORDER BY close_month DESC LIMIT 1`,
+		p.Month.String(), p.Group, p.Close.String()).Scan(&before)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var was pricing.Result
+	if err := json.Unmarshal([]byte(before), &was); err != nil {
+		return fmt.Errorf("pricing of %s before: %w", p.Month, err)
+	}
+	type key struct{ source, sale, contract, rule string }
+	now := map[key]bool{}
+	for _, a := range p.Result.Attributions {
+		now[key{a.Source, a.ID, a.Contract, a.Rule}] = true
+	}
+	for _, a := range was.Attributions {
+		if now[key{a.Source, a.ID, a.Contract, a.Rule}] {
+			continue
+		}
+		if _, err := add.ExecContext(ctx, p.Close.String(), p.Month.String(), a.Source, a.ID, a.Contract, a.Rule, ""); err != nil {
+			return fmt.Errorf("attribution of sale %s of %s: %w", a.ID, a.Source, err)
+		}
+	}
+	return nil
 }
 
 const pricedColumns = `close_month, month, group_id, input_digest, result, barred`
@@ -259,18 +291,55 @@ func (db *DB) priced(ctx context.Context, query string, args ...any) ([]billing.
 func (db *DB) Attributions(ctx context.Context, sales []billing.SaleRef, before period.Month) ([]pricing.Attribution, error) {
 	var out []pricing.Attribution
 	for _, s := range sales {
-		all, err := decode[pricing.Attribution](ctx, db.read, `SELECT body FROM attributions WHERE source = $1 AND sale = $2 AND close_month < $3
-			ORDER BY contract, rule, close_month`, s.Source, s.ID, before.String())
+		got, err := db.attributions(ctx, `WHERE source = $1 AND sale = $2 AND close_month < $3 ORDER BY contract, rule, close_month`, s.Source, s.ID, before.String())
 		if err != nil {
 			return nil, fmt.Errorf("attribution of sale %s of %s: %w", s.ID, s.Source, err)
 		}
-		for i, a := range all {
-			if i+1 == len(all) || all[i+1].Contract != a.Contract || all[i+1].Rule != a.Rule {
-				out = append(out, a)
-			}
-		}
+		out = append(out, got...)
 	}
 	return out, nil
+}
+
+// AttributionsBy implements [billing.Store].
+func (db *DB) AttributionsBy(ctx context.Context, close period.Month) ([]pricing.Attribution, error) {
+	out, err := db.attributions(ctx, `WHERE close_month = $1 ORDER BY source, sale, contract, rule`, close.String())
+	if err != nil {
+		return nil, fmt.Errorf("attributions of the close of %s: %w", close, err)
+	}
+	return out, nil
+}
+
+// attributions reads rows in an order that puts the newest of one sale, contract and
+// rule last, and returns that one; none when it was withdrawn.
+func (db *DB) attributions(ctx context.Context, where string, args ...any) ([]pricing.Attribution, error) {
+	rows, err := db.read.QueryContext(ctx, `SELECT source, sale, contract, rule, body FROM attributions `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []pricing.Attribution
+	var last [4]string
+	held := false // whether the last of out is of last
+	for rows.Next() {
+		var k [4]string
+		var body string
+		if err := rows.Scan(&k[0], &k[1], &k[2], &k[3], &body); err != nil {
+			return nil, err
+		}
+		if k == last && held {
+			out = out[:len(out)-1]
+		}
+		last, held = k, body != ""
+		if !held {
+			continue
+		}
+		var a pricing.Attribution
+		if err := json.Unmarshal([]byte(body), &a); err != nil {
+			return nil, fmt.Errorf("sale %s of %s: %w", k[1], k[0], err)
+		}
+		out = append(out, a)
+	}
+	return out, rows.Err()
 }
 
 // CommitStatement implements [billing.Store].
@@ -311,7 +380,7 @@ func (db *DB) CommitStatement(ctx context.Context, s billing.Statement, entries 
 	})
 }
 
-const statementColumns = `s.content, s.digest, i.issued_by, i.issued_on, i.booked_on, i.issued_at, i.unauthenticated`
+const statementColumns = `s.id, s.month, s.partner, s.currency, s.earned_minor, s.content, s.digest, i.issued_by, i.issued_on, i.booked_on, i.issued_at, i.unauthenticated`
 
 // Statement implements [billing.Store].
 func (db *DB) Statement(ctx context.Context, id billing.StatementID) (billing.StatementRecord, error) {
@@ -340,14 +409,20 @@ func (db *DB) statements(ctx context.Context, where string, args ...any) ([]bill
 	var out []billing.StatementRecord
 	for rows.Next() {
 		var r billing.StatementRecord
-		var content string
+		var id, month, who, currency, content string
+		var earned int64
 		var by, on, booked, at sql.NullString
 		var unauthenticated sql.NullInt64
-		if err := rows.Scan(&content, &r.Digest, &by, &on, &booked, &at, &unauthenticated); err != nil {
+		if err := rows.Scan(&id, &month, &who, &currency, &earned, &content, &r.Digest, &by, &on, &booked, &at, &unauthenticated); err != nil {
 			return nil, err
 		}
 		if err := json.Unmarshal([]byte(content), &r.Statement); err != nil {
-			return nil, fmt.Errorf("content: %w", err)
+			return nil, fmt.Errorf("content of %s: %w", id, err)
+		}
+		// The row says what it is; content that says otherwise no longer has its digest.
+		r.ID, r.Partner, r.Currency, r.Earned = billing.StatementID(id), partner.ID(who), money.Currency(currency), money.New(earned, money.Currency(currency))
+		if err := r.Month.UnmarshalText([]byte(month)); err != nil {
+			return nil, fmt.Errorf("month of %s: %w", id, err)
 		}
 		r.State = billing.InReview
 		if by.Valid {
