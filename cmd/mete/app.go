@@ -14,6 +14,7 @@ import (
 	"mete/billing"
 	"mete/catalogue"
 	"mete/metering"
+	"mete/metering/httpin"
 	"mete/metering/jetstream"
 	"mete/metering/sqlite"
 	"mete/partner"
@@ -47,8 +48,9 @@ type app struct {
 	background sync.WaitGroup
 	failed     chan error // the first error of the background work
 
-	mu          sync.Mutex
-	dirSnapshot *metering.Directory
+	mu     sync.Mutex
+	known  *metering.Directory // what events are checked against; nil: to be read
+	tokens httpin.Tokens       // of the HTTP way in
 }
 
 // manualRail is the rail's part of account names.
@@ -185,22 +187,22 @@ func (a *app) close() error {
 func (a *app) directory(ctx context.Context) (*metering.Directory, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.dirSnapshot != nil {
-		return a.dirSnapshot, nil
+	if a.known != nil {
+		return a.known, nil
 	}
 	snap, err := a.catalogue.Current(ctx)
 	if err != nil {
 		return nil, err
 	}
-	a.dirSnapshot = snap.Directory()
-	return a.dirSnapshot, nil
+	a.known = snap.Directory()
+	return a.known, nil
 }
 
 // forget makes the next event be checked against the catalogue as it is then.
 func (a *app) forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.dirSnapshot = nil
+	a.known = nil
 }
 
 // Last implements billing.Stream.

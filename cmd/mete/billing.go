@@ -37,8 +37,9 @@ func closeCommand(e *env) *cobra.Command {
 				return err
 			}
 			p := newProgress(e)
-			a.closer.Progress = p.step
-			report, err := a.closer.Close(ctx, billing.CloseRequest{Month: m, By: by, At: e.now(), Accept: gaps})
+			closer := *a.closer
+			closer.Progress = p.step
+			report, err := closer.Close(ctx, billing.CloseRequest{Month: m, By: by, At: e.now(), Accept: gaps})
 			p.done()
 			if err != nil {
 				return stateError(err)
@@ -174,8 +175,9 @@ func issueCommand(e *env) *cobra.Command {
 				req.IDs = append(req.IDs, billing.StatementID(id))
 			}
 			p := newProgress(e)
-			a.closer.Progress = p.step
-			rs, err := a.closer.Issue(ctx, req)
+			closer := *a.closer
+			closer.Progress = p.step
+			rs, err := closer.Issue(ctx, req)
 			p.done()
 			if err != nil {
 				return stateError(err)
@@ -469,7 +471,7 @@ func writeReconciliation(w io.Writer, r billing.Reconciliation) error {
 		fmt.Fprintln(w, "\nwhat became of the stored events")
 		rows = nil
 		for _, b := range r.Became {
-			rows = append(rows, []string{"  " + b.State, b.Why, money.Group(strconv.FormatInt(b.Events, 10))})
+			rows = append(rows, []string{"  " + b.State, strings.ReplaceAll(b.Why, "_", " "), money.Group(strconv.FormatInt(b.Events, 10))})
 		}
 		if err := table(w, []string{"", "", ""}, rows, 2); err != nil {
 			return err

@@ -268,11 +268,13 @@ func (s *show) tell(ctx context.Context, dir string) (bool, error) {
 		return false, err
 	}
 	title("What became of it: mete reconcile")
-	rec, err := s.do(ctx, "", "reconcile")
+	rec, err := s.app.reconciler.Reconcile(ctx)
 	if err != nil {
 		return false, err
 	}
-	fmt.Fprint(out, rec)
+	if err := writeReconciliation(out, rec); err != nil {
+		return false, err
+	}
 	northwind := billing.NewStatementID("meridian-us", "northwind", "USD", last)
 	for _, part := range []struct {
 		title string
@@ -304,7 +306,7 @@ func (s *show) tell(ctx context.Context, dir string) (bool, error) {
 	}
 	fmt.Fprint(out, text)
 	title("Checked")
-	return s.check(ctx, out)
+	return s.check(ctx, out, rec)
 }
 
 // shareLine is the number of the statement's share line.
@@ -352,7 +354,7 @@ func (s *show) late(ctx context.Context, w io.Writer) error {
 const maxLateShown = 12
 
 // check runs every checker and prints one line for each.
-func (s *show) check(ctx context.Context, w io.Writer) (bool, error) {
+func (s *show) check(ctx context.Context, w io.Writer, rec billing.Reconciliation) (bool, error) {
 	ok := true
 	line := func(what string, findings int, detail string) {
 		mark := "ok "
@@ -360,10 +362,6 @@ func (s *show) check(ctx context.Context, w io.Writer) (bool, error) {
 			mark, ok = "BAD", false
 		}
 		fmt.Fprintf(w, "  %s  %-46s difference %d%s\n", mark, what, findings, detail)
-	}
-	rec, err := s.app.reconciler.Reconcile(ctx)
-	if err != nil {
-		return false, err
 	}
 	line("events = stored = priced = statements = postings", rec.Difference(), "")
 	sum := sha256.New()

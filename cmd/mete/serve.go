@@ -109,11 +109,38 @@ func (a *app) gate() *httpin.Gate {
 
 // eventsHandler takes events over HTTP from the owners of the tokens.
 func (a *app) eventsHandler(tokens map[string]string) http.Handler {
+	a.setTokens(tokens)
+	return &httpin.Handler{Gate: a.gate(), Owner: func(ctx context.Context, token string) (string, bool) {
+		a.mu.Lock()
+		known := a.tokens
+		a.mu.Unlock()
+		return known.Owner(ctx, token)
+	}}
+}
+
+func (a *app) setTokens(tokens map[string]string) {
 	hashes := httpin.Tokens{}
 	for owner, token := range tokens {
 		hashes[owner] = httpin.HashToken(token)
 	}
-	return &httpin.Handler{Gate: a.gate(), Owner: hashes.Owner}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tokens = hashes
+}
+
+// refresh makes ways in know what the catalogue says now: apps, sources, and the
+// credentials of owners that are new.
+func (a *app) refresh(ctx context.Context) error {
+	a.forget()
+	if a.owner.Address == "" { // not serving
+		return nil
+	}
+	tokens, users, err := a.credentials(ctx)
+	if err != nil {
+		return err
+	}
+	a.setTokens(tokens)
+	return a.server.SetUsers(users)
 }
 
 // Time limits of the HTTP server.

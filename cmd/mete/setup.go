@@ -47,7 +47,9 @@ func applyCommand(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.forget()
+			if err := a.refresh(ctx); err != nil {
+				return err
+			}
 			return e.print(vs, func(w io.Writer) error {
 				waiting := 0
 				for _, v := range vs {
@@ -124,7 +126,9 @@ func contractCommand(e *env) *cobra.Command {
 			if err != nil {
 				return usageError(err)
 			}
-			a.forget()
+			if err := a.refresh(ctx); err != nil {
+				return err
+			}
 			return e.print(v, func(w io.Writer) error { return writeVersions(w, []catalogue.Version{v}) })
 		})
 	approve.Flags().StringVar(&digest, "digest", "", "digest of the version that you read")
@@ -159,7 +163,9 @@ func contractCommand(e *env) *cobra.Command {
 			if err != nil {
 				return usageError(err)
 			}
-			a.forget()
+			if err := a.refresh(ctx); err != nil {
+				return err
+			}
 			return e.print(v, func(w io.Writer) error { return writeVersions(w, []catalogue.Version{v}) })
 		})
 	f := accept.Flags()
