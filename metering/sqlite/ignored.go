@@ -38,14 +38,14 @@ func (s *Store) Ignored(ctx context.Context, sp metering.Span) ([]metering.Ignor
 func ignoredQuery(r *span) (*condition, error) {
 	var q condition
 	q.add(`SELECT app, sum(again), sum(other) FROM (`)
-	for i, from := range []struct{ table, counted, keys string }{
-		{"duplicates", "1 AS again, 0 AS other", "keys"}, {"duplicates", "1, 0", "keys_recent"},
-		{"conflicts", "0, 1", "keys"}, {"conflicts", "0, 1", "keys_recent"},
+	for i, from := range []struct{ tables, counted string }{ // each second table is sought by its key
+		{"duplicates t CROSS JOIN keys k", "1 AS again, 0 AS other"}, {"keys_recent k CROSS JOIN duplicates t", "1, 0"},
+		{"conflicts t CROSS JOIN keys k", "0, 1"}, {"keys_recent k CROSS JOIN conflicts t", "0, 1"},
 	} {
 		if i > 0 {
 			q.add(` UNION ALL `)
 		}
-		q.add(`SELECT c.app AS app, ` + from.counted + ` FROM ` + from.table + ` t JOIN ` + from.keys + ` k ON k.event_key = t.event_key
+		q.add(`SELECT c.app AS app, ` + from.counted + ` FROM ` + from.tables + ` ON k.event_key = t.event_key
 			CROSS JOIN events e ON e.place = k.place CROSS JOIN cells c ON c.id = e.cell WHERE `)
 		q.stored(`t.place`, r)
 		q.add(` AND `)

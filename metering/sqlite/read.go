@@ -75,26 +75,10 @@ func (s *Store) Usage(ctx context.Context, sp metering.Span) iter.Seq2[metering.
 			if err != nil {
 				return err
 			}
-			var q condition
-			q.add(`SELECT ` + cellColumns + `, g.count, g.absent, g.whole, g.billionths, g.bytes, g.minor, g.slow FROM (
-				SELECT e.cell AS cell, count(*) AS count,
-				       count(*) - count(e.quantity_whole) AS absent, coalesce(sum(e.quantity_whole), 0) AS whole,
-				       coalesce(sum(e.quantity_nano), 0) AS billionths,
-				       sum(e.bytes) AS bytes, coalesce(sum(e.amount_minor), 0) AS minor, sum(e.slow) AS slow
-				  FROM events e ` + r.index() + ` WHERE `)
-			q.occurred(&r)
-			q.add(` AND `)
-			q.stored(`e.place`, &r)
-			q.add(` AND e.cell NOT IN (SELECT id FROM cells WHERE type = 'usage.voided') AND `)
-			if sp.Apps != nil {
-				q.add(`e.cell IN (SELECT id FROM cells WHERE `)
-				if err := oneOf(&q, `app`, sp.Apps); err != nil {
-					return err
-				}
-				q.add(`) AND `)
+			q, err := usageQuery(&r)
+			if err != nil {
+				return err
 			}
-			q.notVoided(&r)
-			q.add(` GROUP BY e.cell) g CROSS JOIN cells c ON c.id = g.cell`)
 			return each(ctx, tx, q.text.String(), q.args, func(scan func(...any) error) error {
 				var c cell
 				var u metering.Usage
@@ -114,6 +98,31 @@ func (s *Store) Usage(ctx context.Context, sp metering.Span) iter.Seq2[metering.
 		}
 		return err
 	})
+}
+
+// usageQuery adds up the events of a span by cell.
+func usageQuery(r *span) (*condition, error) {
+	var q condition
+	q.add(`SELECT ` + cellColumns + `, g.count, g.absent, g.whole, g.billionths, g.bytes, g.minor, g.slow FROM (
+		SELECT e.cell AS cell, count(*) AS count,
+		       count(*) - count(e.quantity_whole) AS absent, coalesce(sum(e.quantity_whole), 0) AS whole,
+		       coalesce(sum(e.quantity_nano), 0) AS billionths,
+		       sum(e.bytes) AS bytes, coalesce(sum(e.amount_minor), 0) AS minor, sum(e.slow) AS slow
+		  FROM events e ` + r.index() + ` WHERE `)
+	q.occurred(r)
+	q.add(` AND `)
+	q.stored(`e.place`, r)
+	q.add(` AND e.cell NOT IN (SELECT id FROM cells WHERE type = 'usage.voided') AND `)
+	if r.Apps != nil {
+		q.add(`e.cell IN (SELECT id FROM cells WHERE `)
+		if err := oneOf(&q, `app`, r.Apps); err != nil {
+			return nil, err
+		}
+		q.add(`) AND `)
+	}
+	q.notVoided(r)
+	q.add(` GROUP BY e.cell) g CROSS JOIN cells c ON c.id = g.cell`)
+	return &q, nil
 }
 
 // Transactions yields the events of the given types in (time, key) order, see
@@ -146,8 +155,7 @@ func (s *Store) Events(ctx context.Context, sp metering.Span, f metering.Filter)
 	})
 }
 
-// events reads the events of a span in (time, key) order. Filter adds conditions on
-// columns of cells, each behind AND.
+// events reads the events of a span that eventsQuery finds.
 func (s *Store) events(ctx context.Context, sp metering.Span, voided bool, filter func(*condition) error, yield func(metering.Accepted) error) error {
 	return s.read(ctx, func(tx *sql.Tx) error {
 		r, err := resolveSpan(ctx, tx, sp)
@@ -155,32 +163,13 @@ func (s *Store) events(ctx context.Context, sp metering.Span, voided bool, filte
 			return err
 		}
 		var f condition
-		if sp.Apps != nil {
-			f.add(` AND `)
-			if err := oneOf(&f, `app`, sp.Apps); err != nil {
-				return err
-			}
-		}
 		if err := filter(&f); err != nil {
 			return err
 		}
-		index := r.index()
-		if r.after == nil {
-			index = `INDEXED BY events_by_time` // gives the order too
+		q, err := eventsQuery(&r, voided, &f)
+		if err != nil {
+			return err
 		}
-		var q condition
-		q.add(`SELECT ` + eventColumns + ` FROM events e ` + index + eventJoins + ` WHERE `)
-		q.occurred(&r)
-		q.add(` AND `)
-		q.stored(`e.place`, &r)
-		if len(f.args) > 0 {
-			q.add(` AND e.cell IN (SELECT id FROM cells WHERE 1`+f.text.String()+`)`, f.args...)
-		}
-		if !voided {
-			q.add(` AND `)
-			q.notVoided(&r)
-		}
-		q.add(` ORDER BY e.occurred_us, e.event_key`)
 		return each(ctx, tx, q.text.String(), q.args, func(scan func(...any) error) error {
 			e, err := scanEvent(scan)
 			if err != nil {
@@ -189,6 +178,35 @@ func (s *Store) events(ctx context.Context, sp metering.Span, voided bool, filte
 			return yield(e.Accepted)
 		})
 	})
+}
+
+// eventsQuery reads the events of a span in (time, key) order. Filter holds
+// conditions on columns of cells, each behind AND.
+func eventsQuery(r *span, voided bool, f *condition) (*condition, error) {
+	if r.Apps != nil {
+		f.add(` AND `)
+		if err := oneOf(f, `app`, r.Apps); err != nil {
+			return nil, err
+		}
+	}
+	index := r.index()
+	if r.after == nil {
+		index = `INDEXED BY events_by_time` // gives the order too
+	}
+	var q condition
+	q.add(`SELECT ` + eventColumns + ` FROM events e ` + index + eventJoins + ` WHERE `)
+	q.occurred(r)
+	q.add(` AND `)
+	q.stored(`e.place`, r)
+	if len(f.args) > 0 {
+		q.add(` AND e.cell IN (SELECT id FROM cells WHERE 1`+f.text.String()+`)`, f.args...)
+	}
+	if !voided {
+		q.add(` AND `)
+		q.notVoided(r)
+	}
+	q.add(` ORDER BY e.occurred_us, e.event_key`)
+	return &q, nil
 }
 
 // Late counts the events that lie between the span's cutoffs, by app and month, see
