@@ -237,7 +237,7 @@ func (s Statement) IssueEntry(valueOn, bookedOn period.Date) *ledger.Entry {
 	}
 	p := string(s.Partner)
 	return &ledger.Entry{
-		ID: "issue:" + string(s.ID), Kind: "issue", ValueOn: valueOn, BookedOn: bookedOn,
+		ID: s.issueID(), Kind: "issue", ValueOn: valueOn, BookedOn: bookedOn,
 		Memo: fmt.Sprintf("statement %s of %s issued", s.Month, s.Partner),
 		Postings: []ledger.Posting{
 			{Account: ledger.PayablePending(p), Amount: amount},
@@ -245,6 +245,8 @@ func (s Statement) IssueEntry(valueOn, bookedOn period.Date) *ledger.Entry {
 		},
 	}
 }
+
+func (s Statement) issueID() string { return "issue:" + string(s.ID) }
 
 // must unwraps arithmetic whose inputs were checked when the statement was made.
 func must(a money.Amount, err error) money.Amount {

@@ -41,8 +41,9 @@ func (v *Verification) find(check, where, want, got string) {
 }
 
 // Verify derives a closed month again from the metering store, the manifest and what
-// was kept before, and compares: scorecards, priced lines, every statement's digest,
-// and its entries in the books.
+// was kept before, and compares: scorecards, priced lines, attributions, every
+// statement's digest, its entries in the books, whether it was issued, the reserve it
+// leaves and the adjustments it carries.
 func (c *Closer) Verify(ctx context.Context, m period.Month) (Verification, error) {
 	v := Verification{Month: m, Digests: map[string]string{}}
 	status, err := c.Store.Month(ctx, m)
@@ -77,8 +78,10 @@ func (c *Closer) Verify(ctx context.Context, m period.Month) (Verification, erro
 	if err != nil {
 		return v, fmt.Errorf("verify %s: %w", m, err)
 	}
-	if err := run.verifyStatements(ctx, statements, &v); err != nil {
-		return v, fmt.Errorf("verify %s: %w", m, err)
+	for _, step := range []func(context.Context, []Statement, *Verification) error{run.verifyStatements, run.verifyLayers, run.verifyAdjustments} {
+		if err := step(ctx, statements, &v); err != nil {
+			return v, fmt.Errorf("verify %s: %w", m, err)
+		}
 	}
 	return v, nil
 }
@@ -131,11 +134,106 @@ func (r *run) verifyPriced(ctx context.Context, out outcome, v *Verification) er
 			v.find("input", name(p), p.Input[:12], k.Input[:min(12, len(k.Input))])
 		case !sameResult(k.Result, p.Result):
 			v.find("result", name(p), "as derived", "another result kept")
+		case !slices.EqualFunc(k.Barred, p.Barred, func(a, b pricing.Line) bool { return digestOf(a) == digestOf(b) }):
+			v.find("barred by a late limit", name(p), fmt.Sprintf("%d lines as derived", len(p.Barred)), fmt.Sprintf("%d lines kept", len(k.Barred)))
 		}
 		delete(have, name(p))
 	}
-	for n := range have {
+	for _, n := range slices.Sorted(maps.Keys(have)) {
 		v.find("priced group", n, "none", "one that nothing gives rise to")
+	}
+	return r.verifyAttributions(ctx, out, v)
+}
+
+// verifyAttributions compares what refunds will be given back from with what the
+// close attributed.
+func (r *run) verifyAttributions(ctx context.Context, out outcome, v *Verification) error {
+	kept, err := r.Store.AttributionsBy(ctx, r.manifest.Month)
+	if err != nil {
+		return err
+	}
+	name := func(a pricing.Attribution) string {
+		return fmt.Sprintf("sale %s of %s under %s/%s", a.ID, a.Source, a.Contract, a.Rule)
+	}
+	have := map[string]pricing.Attribution{}
+	for _, a := range kept {
+		have[name(a)] = a
+	}
+	for _, p := range out.priced {
+		for _, a := range p.Result.Attributions {
+			k, ok := have[name(a)]
+			switch {
+			case !ok:
+				v.find("attribution", name(a), "a fee of "+a.Fee.String(), "missing")
+			case digestOf(k) != digestOf(a):
+				v.find("attribution", name(a), fmt.Sprintf("a fee of %s on %s", a.Fee, a.Amount), fmt.Sprintf("%s on %s", k.Fee, k.Amount))
+			}
+			delete(have, name(a))
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(have)) {
+		v.find("attribution", n, "none", "one that nothing gives rise to")
+	}
+	return nil
+}
+
+// verifyLayers compares the reserve that is open after the month with what the
+// statements say.
+func (r *run) verifyLayers(ctx context.Context, derived []Statement, v *Verification) error {
+	open, err := r.Store.OpenLayers(ctx, r.manifest.Month.Add(1))
+	if err != nil {
+		return err
+	}
+	have := map[StatementID]Layer{}
+	for _, l := range open {
+		have[l.Statement] = l
+	}
+	for _, s := range derived {
+		for _, l := range s.Layers {
+			k, ok := have[l.Statement]
+			switch {
+			case !ok:
+				v.find("reserve layer", string(l.Statement), l.String(), "missing")
+			case k != l:
+				v.find("reserve layer", string(l.Statement), l.String(), k.String())
+			}
+			delete(have, l.Statement)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(have)) {
+		v.find("reserve layer", string(id), "none", have[id].String())
+	}
+	return nil
+}
+
+func (l Layer) String() string {
+	return fmt.Sprintf("%s of %s, to be released %s", l.Amount, l.Month, l.ReleaseOn)
+}
+
+// verifyAdjustments compares the adjustments that say this close carried them with
+// those its manifest names.
+func (r *run) verifyAdjustments(ctx context.Context, _ []Statement, v *Verification) error {
+	all, err := r.Store.Adjustments(ctx)
+	if err != nil {
+		return err
+	}
+	named := map[string]bool{}
+	for _, id := range r.manifest.Adjust {
+		named[id] = true
+	}
+	for _, a := range all {
+		switch carried := a.CarriedBy == r.manifest.Month; {
+		case named[a.ID] && !carried:
+			v.find("adjustment", a.ID, "carried by "+r.manifest.Month.String(), "not carried by it: it would be paid again")
+		case carried && !named[a.ID]:
+			v.find("adjustment", a.ID, "in the manifest of "+r.manifest.Month.String(), "not in it")
+		case named[a.ID] && (a.ApprovedBy == "" || a.ApprovedBy == a.ProposedBy):
+			v.find("adjustment", a.ID, "approved by somebody else than "+a.ProposedBy, fmt.Sprintf("%q", a.ApprovedBy))
+		}
+		delete(named, a.ID)
+	}
+	for _, id := range slices.Sorted(maps.Keys(named)) {
+		v.find("adjustment", id, "kept", "missing")
 	}
 	return nil
 }
@@ -147,6 +245,9 @@ func (r *run) verifyStatements(ctx context.Context, derived []Statement, v *Veri
 	}
 	have := map[StatementID]StatementRecord{}
 	for _, k := range kept {
+		if _, twice := have[k.ID]; twice {
+			v.find("statement", string(k.ID), "once", "kept twice")
+		}
 		have[k.ID] = k
 	}
 	for _, s := range derived {
@@ -207,6 +308,13 @@ func (r *run) verifyEntries(ctx context.Context, s Statement, k StatementRecord,
 		if e := s.IssueEntry(k.IssuedOn, k.BookedOn); e != nil {
 			entries = append(entries, *e)
 		}
+		if k.IssuedBy == r.manifest.ClosedBy {
+			v.find("issue", string(s.ID), "issued by somebody else than "+r.manifest.ClosedBy, k.IssuedBy)
+		}
+	} else if e, err := r.Ledger.Entry(ctx, s.issueID()); err == nil {
+		v.find("issue", string(s.ID), "issued, as "+e.ID+" in the books says", k.State)
+	} else if !errors.Is(err, ledger.ErrNotFound) {
+		return err
 	}
 	for _, e := range entries {
 		v.Entries++
