@@ -39,7 +39,7 @@ const (
 	DefaultInFlight  = 4
 	DefaultPatience  = 20 * time.Second
 
-	tryTimeout = 5 * time.Second        // of one publish
+	tryTimeout = 2 * time.Second        // of one publish; a slow one tried again is stored once
 	tryPause   = 100 * time.Millisecond // before the next
 )
 

@@ -66,7 +66,7 @@ func TestTimeOfAcceptance(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := readAll(t, b.streams, 0)
-	m := unpack(1, 0, got[0])
+	m := unpack(new(metering.CanonicalDecoder), 1, 0, got[0])
 	if len(m.Events) != 1 || !m.Events[0].Time.Equal(testTime) || !m.Events[0].TimeAbsent || !m.AcceptedAt.Equal(testTime) {
 		t.Errorf("stored %+v, want the time of acceptance %s", m, testTime)
 	}
@@ -223,7 +223,7 @@ func TestExactlyOnceThroughCutConnections(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(time.Duration(5+rand.IntN(60)) * time.Millisecond):
+			case <-time.After(time.Duration(20+rand.IntN(200)) * time.Millisecond):
 				proxy.cut()
 			}
 		}
@@ -232,7 +232,7 @@ func TestExactlyOnceThroughCutConnections(t *testing.T) {
 	var wg sync.WaitGroup
 	for sender := range 8 {
 		wg.Go(func() {
-			for i := range 25 {
+			for i := 0; proxy.cuts.Load() < 8; i++ {
 				if _, err := in.Accept(context.Background(), events(fmt.Sprintf("s%d-%d", sender, i), 40)); err != nil {
 					t.Error(err)
 					continue
@@ -250,9 +250,6 @@ func TestExactlyOnceThroughCutConnections(t *testing.T) {
 		t.Errorf("%d acknowledged, %d announced, %d keys", acked.Load(), m.announced, len(m.keys))
 	}
 	t.Logf("%d events acknowledged through %d cuts", acked.Load(), proxy.cuts.Load())
-	if proxy.cuts.Load() == 0 {
-		t.Error("nothing was cut")
-	}
 }
 
 // proxy passes TCP through and can cut all its connections.

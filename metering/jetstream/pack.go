@@ -80,7 +80,7 @@ type raw struct {
 // unpack reads a message. It never fails: what cannot be read is in the message as
 // undecoded, as often as the header announced. A payload that is not as it was
 // written is undecoded whole.
-func unpack(incarnation, partition int, r raw) metering.Message {
+func unpack(d *metering.CanonicalDecoder, incarnation, partition int, r raw) metering.Message {
 	m := metering.Message{Sequence: r.sequence, AcceptedAt: r.storedAt.UTC().Truncate(time.Microsecond), Digest: sha256.Sum256(r.data)}
 	if at, err := time.Parse(acceptedForm, r.header.Get(headerAcceptedAt)); err == nil {
 		m.AcceptedAt = at
@@ -102,7 +102,7 @@ func unpack(incarnation, partition int, r raw) metering.Message {
 	}
 	m.Events = make([]metering.Accepted, 0, n)
 	for i, line := range lines {
-		e, err := metering.DecodeCanonical(line)
+		e, err := d.Decode(line)
 		if err != nil {
 			m.Undecoded = append(m.Undecoded, metering.Undecoded{Index: i, Reason: err.Error()})
 			continue

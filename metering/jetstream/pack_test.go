@@ -23,7 +23,7 @@ func packed(n int) (*nats.Msg, []metering.Event) {
 
 func TestPackUnpack(t *testing.T) {
 	m, all := packed(100)
-	got := unpack(1, 2, raw{sequence: 7, header: m.Header, data: m.Data})
+	got := unpack(new(metering.CanonicalDecoder), 1, 2, raw{sequence: 7, header: m.Header, data: m.Data})
 	if got.Announced != 100 || len(got.Events) != 100 || got.Undecoded != nil || !got.AcceptedAt.Equal(testTime) || got.Sequence != 7 {
 		t.Fatalf("got %d of %d events, %v", len(got.Events), got.Announced, got.Undecoded)
 	}
@@ -65,7 +65,7 @@ func TestUndecodable(t *testing.T) {
 	} {
 		m, _ := packed(5)
 		c.spoil(m)
-		got := unpack(1, 2, raw{sequence: 7, header: m.Header, data: m.Data})
+		got := unpack(new(metering.CanonicalDecoder), 1, 2, raw{sequence: 7, header: m.Header, data: m.Data})
 		if got.Announced != c.count || len(got.Events) != c.events || len(got.Events)+len(got.Undecoded) != got.Announced {
 			t.Errorf("%s: %d announced, %d read, %d not", name, got.Announced, len(got.Events), len(got.Undecoded))
 			continue
@@ -79,7 +79,7 @@ func TestUndecodable(t *testing.T) {
 }
 
 func resign(m *nats.Msg) {
-	m.Header.Set(headerMsgID, unpack(1, 2, raw{header: m.Header, data: m.Data}).Digest.String())
+	m.Header.Set(headerMsgID, unpack(new(metering.CanonicalDecoder), 1, 2, raw{header: m.Header, data: m.Data}).Digest.String())
 }
 
 // Whatever lies in a message, its counts add up.
@@ -102,7 +102,7 @@ func TestUnpackRandomDamage(t *testing.T) {
 		if r.IntN(2) == 0 {
 			resign(m)
 		}
-		got := unpack(1, 2, raw{sequence: 1, header: m.Header, data: m.Data})
+		got := unpack(new(metering.CanonicalDecoder), 1, 2, raw{sequence: 1, header: m.Header, data: m.Data})
 		if got.Announced < 1 || got.Announced != len(got.Events)+len(got.Undecoded) {
 			t.Fatalf("round %d: %d announced, %d read, %d not", i, got.Announced, len(got.Events), len(got.Undecoded))
 		}

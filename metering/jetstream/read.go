@@ -18,7 +18,7 @@ import (
 const (
 	readMessages = 256
 	readBytes    = 4 << 20
-	readTimeout  = 5 * time.Second // without any answer
+	readTimeout  = 2 * time.Second // without any answer
 )
 
 // reader reads one partition by sequence. The broker keeps no state for it.
@@ -62,6 +62,8 @@ func (r *reader) read(ctx context.Context, from uint64) ([]raw, error) {
 
 // one tells a message that was lost on the way to us from one that is gone.
 func (r *reader) one(ctx context.Context, from, next uint64) ([]raw, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	s, err := r.streams.js.Stream(ctx, streamName(r.partition))
 	if err != nil {
 		return nil, fmt.Errorf("read partition %d at %d: %w", r.partition, from, err)
@@ -137,9 +139,10 @@ const (
 // at least one message.
 func blocks(incarnation, partition int, got []raw) []metering.Block {
 	var all []metering.Block
+	var d metering.CanonicalDecoder
 	events := 0
 	for _, r := range got {
-		m := unpack(incarnation, partition, r)
+		m := unpack(&d, incarnation, partition, r)
 		if len(all) == 0 || events+m.Announced > blockEvents || len(all[len(all)-1].Messages) == blockMessages {
 			all = append(all, metering.Block{Incarnation: incarnation, Partition: partition, First: m.Sequence})
 			events = 0

@@ -155,6 +155,8 @@ func (r *Router) route(ctx context.Context, m js.Msg) error {
 
 // erase overwrites the message on disk.
 func (r *Router) erase(ctx context.Context, sequence uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	request, err := json.Marshal(map[string]any{"seq": sequence})
 	if err != nil {
 		return err

@@ -270,6 +270,8 @@ func (all *Streams) changed(partition int, found string) error {
 }
 
 func (all *Streams) info(ctx context.Context, name string) (*js.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	s, err := all.js.Stream(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", name, err)
@@ -475,6 +477,13 @@ func (all *Streams) Attach(ctx context.Context, store metering.Store) (incarnati
 // continues checks that the partition still has what follows the stored position.
 func (all *Streams) continues(ctx context.Context, partition int, stored uint64) (Partition, error) {
 	s, err := all.State(ctx, partition)
+	// A replica that has just become the leader may not have applied all it has.
+	for until := time.Now().Add(settle); err == nil && s.Last < stored && all.settings.Replicas > 1 && time.Now().Before(until); {
+		if !sleep(ctx, settle/20) {
+			return s, ctx.Err()
+		}
+		s, err = all.State(ctx, partition)
+	}
 	if err != nil {
 		return s, err
 	}
@@ -487,6 +496,9 @@ func (all *Streams) continues(ctx context.Context, partition int, stored uint64)
 	}
 	return s, nil
 }
+
+// settle is how long a replicated stream may seem to end early.
+const settle = 5 * time.Second
 
 func gap(partition int, stored, next uint64) error {
 	return fmt.Errorf("partition %d: the store has %d, the stream goes on at %d: messages %d to %d are gone; restore the stream or a newer store from backup: %w",

@@ -28,6 +28,7 @@ type Worker struct {
 
 	mu      sync.Mutex
 	appends []time.Time // last append of each partition
+	reading []error     // why each partition cannot be read now, nil if it can
 	stopped error       // why Run ended, nil while it has not failed
 }
 
@@ -65,6 +66,7 @@ func (w *Worker) run(ctx context.Context) error {
 	w.mu.Lock()
 	w.stopped = nil
 	w.appends = make([]time.Time, w.Streams.Partitions())
+	w.reading = make([]error, w.Streams.Partitions())
 	w.mu.Unlock()
 	incarnation, err := w.Streams.Attach(ctx, w.Store)
 	if err != nil {
@@ -111,10 +113,6 @@ func (w *Worker) read(ctx context.Context, incarnation, partition int, from uint
 		return err
 	}
 	defer r.close()
-	patience := w.ReadPatience
-	if patience == 0 {
-		patience = DefaultReadPatience
-	}
 	pause, checked, lastAnswer := idleFirst, time.Now(), time.Now()
 	for {
 		got, err := r.read(ctx, from)
@@ -122,13 +120,17 @@ func (w *Worker) read(ctx context.Context, incarnation, partition int, from uint
 			_, err = w.Streams.continues(ctx, partition, from-1)
 			checked = time.Now()
 		}
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return nil
+		}
+		w.mu.Lock()
+		w.reading[partition] = err
+		w.mu.Unlock()
+		switch {
 		case errors.Is(err, metering.ErrGap), errors.Is(err, metering.ErrIncarnation):
 			return err
-		case err != nil && time.Since(lastAnswer) > patience:
-			return fmt.Errorf("no answer for %s: %w", patience, err)
+		case err != nil && time.Since(lastAnswer) > w.patience():
+			return fmt.Errorf("no answer for %s: %w", w.patience(), err)
 		case err == nil:
 			lastAnswer = time.Now()
 		}
@@ -167,9 +169,39 @@ func (w *Worker) fill(ctx context.Context, partition int, ahead <-chan metering.
 	return nil
 }
 
-// append stores a block. It first asks whether the stream is still the one that was
-// attached: a block read from a stream made anew must not be stored.
+// confirm asks whether the stream is still the one that was attached: a block read
+// from a stream made anew must not be stored.
+func (w *Worker) confirm(ctx context.Context, b metering.Block) error {
+	since, pause := time.Now(), firstRetry
+	for {
+		_, err := w.Streams.continues(ctx, b.Partition, b.Last)
+		switch {
+		case err == nil, errors.Is(err, metering.ErrGap): // what expired after it was read is no gap
+			return nil
+		case errors.Is(err, metering.ErrIncarnation):
+			return err
+		case time.Since(since) > w.patience():
+			return fmt.Errorf("no answer for %s: %w", w.patience(), err)
+		}
+		if !sleep(ctx, pause) {
+			return ctx.Err()
+		}
+		pause = min(2*pause, time.Second)
+	}
+}
+
+func (w *Worker) patience() time.Duration {
+	if w.ReadPatience == 0 {
+		return DefaultReadPatience
+	}
+	return w.ReadPatience
+}
+
+// append stores a block.
 func (w *Worker) append(ctx context.Context, b metering.Block) error {
+	if err := w.confirm(ctx, b); err != nil {
+		return err
+	}
 	tries := w.AppendTries
 	if tries == 0 {
 		tries = DefaultAppendTries
@@ -191,9 +223,6 @@ func (w *Worker) append(ctx context.Context, b metering.Block) error {
 }
 
 func (w *Worker) appendOnce(ctx context.Context, b metering.Block) error {
-	if _, err := w.Streams.continues(ctx, b.Partition, b.Last); err != nil && !errors.Is(err, metering.ErrGap) {
-		return err // expired messages that were read in time are no gap
-	}
 	if err := beforeAppend.Hit(); err != nil {
 		return err
 	}
@@ -225,15 +254,15 @@ type Lag struct {
 	OldestAt     time.Time `json:"oldest_at,omitzero"` // first message of the stream
 }
 
-// Health is the worker's figures now. Err says why it has stopped, if it has.
+// Health is the worker's figures now.
 type Health struct {
 	Partitions []Lag `json:"partitions"`
-	Err        error `json:"-"`
+	Err        error `json:"-"` // why the worker has stopped, or what it cannot read now and tries again
 }
 
 // Health asks broker and store how far the store is.
 func (w *Worker) Health(ctx context.Context) (Health, error) {
-	h := Health{Partitions: make([]Lag, w.Streams.Partitions()), Err: w.failure()}
+	h := Health{Partitions: make([]Lag, w.Streams.Partitions()), Err: errors.Join(w.failure(), w.unread())}
 	for p := range h.Partitions {
 		s, err := w.Streams.State(ctx, p)
 		if err != nil {
@@ -257,6 +286,12 @@ func (w *Worker) failure() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.stopped
+}
+
+func (w *Worker) unread() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errors.Join(w.reading...)
 }
 
 // WaitDrained returns when the store has everything that lay in the stream when it
@@ -290,7 +325,7 @@ func (w *Worker) WaitDrained(ctx context.Context, progress func([]Lag)) error {
 			return nil
 		}
 		if err != nil || !sleep(ctx, pause) {
-			return fmt.Errorf("wait for the metering store: %s: %w", missing(lags), errors.Join(err, ctx.Err()))
+			return fmt.Errorf("wait for the metering store: %s: %w", missing(lags), errors.Join(err, ctx.Err(), w.unread()))
 		}
 		pause = min(2*pause, idleLast)
 	}
