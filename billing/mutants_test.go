@@ -26,6 +26,10 @@ func prepared(t *testing.T) *world {
 	deliverFebruary(t, w)
 	w.closeMonth(t, feb)
 	w.issueMonth(t, feb)
+	receipt := billing.Receipt{Processor: "stripe", Settlement: "po_1", SettledOn: feb.Last(), Gross: usd("103.00"), Fee: usd("3.00"), Net: usd("100.00"), Rail: "manual"}
+	if _, err := w.closer.ImportReceipts(t.Context(), []billing.Receipt{receipt}); err != nil {
+		t.Fatal(err)
+	}
 	return w
 }
 
@@ -62,7 +66,10 @@ func unguarded(table string) []string {
 	return []string{`CREATE TABLE plain AS SELECT * FROM ` + table, `DROP TABLE ` + table, `ALTER TABLE plain RENAME TO ` + table}
 }
 
-const northwindFeb = `'meridian-us.northwind.usd.2026-02'`
+const (
+	northwindFeb  = `'meridian-us.northwind.usd.2026-02'`
+	cedarpointFeb = `'meridian-us.cedarpoint.usd.2026-02'`
+)
 
 // TestMutants alters what a close made, one fact at a time, and wants it named.
 func TestMutants(t *testing.T) {
@@ -130,9 +137,9 @@ func TestMutants(t *testing.T) {
 
 		{"reserve layer amount altered", relationalFile, []string{`UPDATE reserve_layers SET amount_minor = amount_minor + 1 WHERE month = '2026-02'`}, false},
 		{"reserve layer date altered", relationalFile, []string{`UPDATE reserve_layers SET release_on = '2026-03-02' WHERE month = '2026-02'`}, false},
-		{"reserve layer deleted", relationalFile, []string{`DELETE FROM reserve_layers WHERE statement_id = ` + northwindFeb}, false},
+		{"reserve layer deleted", relationalFile, []string{`DELETE FROM reserve_layers WHERE statement_id = ` + cedarpointFeb}, false},
 		{"reserve release deleted", relationalFile, []string{`DELETE FROM reserve_releases`}, false},
-		{"reserve release invented", relationalFile, []string{`INSERT INTO reserve_releases VALUES (` + northwindFeb + `, ` + northwindFeb + `, '2026-02')`}, false},
+		{"reserve release invented", relationalFile, []string{`INSERT INTO reserve_releases VALUES (` + cedarpointFeb + `, ` + cedarpointFeb + `, '2026-02')`}, false},
 
 		{"issue row deleted", relationalFile, []string{`DELETE FROM statement_issues WHERE statement_id = ` + northwindFeb}, false},
 		{"issue day altered", relationalFile, []string{`UPDATE statement_issues SET issued_on = '2026-03-11' WHERE statement_id = ` + northwindFeb}, false},
@@ -141,8 +148,10 @@ func TestMutants(t *testing.T) {
 		{"adjustment amount altered", relationalFile, []string{`UPDATE adjustments SET content = json_set(content, '$.amount.amount', '99.00')`}, false},
 		{"adjustment deleted", relationalFile, []string{`DELETE FROM adjustments`}, false},
 		{"adjustment carry deleted", relationalFile, []string{`DELETE FROM adjustment_carries`}, false},
-		{"adjustment approved by its proposer", relationalFile, []string{`UPDATE adjustment_approvals SET approved_by = 'm.ortiz'`}, false},
-		{"month put back to closing", relationalFile, []string{`UPDATE months SET state = 'closing' WHERE month = '2026-02'`}, false},
+		{"adjustment approved by its proposer", relationalFile, []string{`UPDATE adjustment_approvals SET approved_by = 'm.ortiz'`}, false}, {"receipt altered", relationalFile, []string{`UPDATE receipts SET content = replace(content, '"103.00"', '"101.00"')`}, false},
+		{"receipt deleted", relationalFile, []string{`DELETE FROM receipts`}, false},
+
+		{"month put back to closing", relationalFile, []string{`UPDATE months SET state = 'closing', closed_seq = NULL, closed_at = '' WHERE month = '2026-02'`}, false},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			w := base.copy(t)

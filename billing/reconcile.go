@@ -101,7 +101,42 @@ func (c *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
 	if err := c.reconcileStatements(ctx, &r); err != nil {
 		return r, fmt.Errorf("reconcile: statements: %w", err)
 	}
+	if err := c.reconcileReceipts(ctx, &r); err != nil {
+		return r, fmt.Errorf("reconcile: receipts: %w", err)
+	}
 	return r, nil
+}
+
+// reconcileReceipts compares what processors settled with what was booked for it.
+func (c *Reconciler) reconcileReceipts(ctx context.Context, r *Reconciliation) error {
+	receipts, err := c.Store.Receipts(ctx)
+	if err != nil {
+		return err
+	}
+	known := map[string]ledger.Entry{}
+	for _, k := range receipts {
+		known[k.Entry().ID] = k.Entry()
+	}
+	for e, err := range c.Ledger.Entries(ctx, ledger.Filter{Prefix: "assets:clearing"}) {
+		if err != nil {
+			return err
+		}
+		if e.Kind != "receipt" {
+			continue
+		}
+		want, ok := known[e.ID]
+		switch {
+		case !ok:
+			r.Findings = append(r.Findings, Finding{"receipt", e.ID, "a receipt", "none, but " + describeEntry(e) + " is booked"})
+		case digestOf(want) != digestOf(e):
+			r.Findings = append(r.Findings, Finding{"receipt", e.ID, describeEntry(want), describeEntry(e)})
+		}
+		delete(known, e.ID)
+	}
+	for _, id := range slices.Sorted(maps.Keys(known)) {
+		r.Findings = append(r.Findings, Finding{"receipt", id, describeEntry(known[id]), "not booked"})
+	}
+	return nil
 }
 
 // reconcilePriced compares the stored events of closed months, counted from their
@@ -116,6 +151,9 @@ func (c *Reconciler) reconcilePriced(ctx context.Context, r *Reconciliation, cou
 	var stored, accounted int64
 	for _, s := range months {
 		if s.State != ledger.Closed && s.State != ledger.Locked {
+			if s.Issued > 0 {
+				r.Findings = append(r.Findings, Finding{"month", s.Month.String(), fmt.Sprintf("closed: %d statements are issued", s.Issued), string(s.State)})
+			}
 			continue
 		}
 		if s.Manifest == nil {
