@@ -303,7 +303,7 @@ func (s scalar) refer(k Kind) scalar {
 }
 
 const (
-	idPattern      = `^[a-z0-9][a-z0-9._-]{0,62}$`
+	idPattern      = `^[a-z0-9][a-z0-9._~-]{0,62}$`
 	partnerPattern = `^[a-z0-9][a-z0-9-]{0,62}$`
 	codePattern    = `^[A-Za-z0-9][A-Za-z0-9-]{1,39}$`
 	datePattern    = `^[0-9]{4}-[0-9]{2}-[0-9]{2}$`
@@ -329,7 +329,7 @@ func matching(want, example, pattern string, more func(string) error) scalar {
 }
 
 var (
-	anID = matching("an identifier of lower-case letters, digits, '-', '_' or '.', at most 63 characters", "api_calls", idPattern, checkID)
+	anID = matching("an identifier of lower-case letters, digits, '-', '_', '.' or '~', at most 63 characters", "api_calls", idPattern, checkID)
 
 	aPartner = matching("a partner's identifier of lower-case letters, digits and '-', at most 63 characters", "northwind", partnerPattern, func(t string) error {
 		if partner.ID(t) == partner.Platform || t == own {
