@@ -199,3 +199,14 @@ func drain(t testing.TB, w *Worker) {
 		t.Error(err)
 	}
 }
+
+// ensureAgain is Ensure after a deletion: the broker may still be busy with the files.
+func ensureAgain(ctx context.Context, b *broker) (*Streams, error) {
+	for try := 1; ; try++ {
+		s, err := Ensure(ctx, b.conn, b.streams.settings)
+		if err == nil || try == 20 {
+			return s, err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}

@@ -68,8 +68,8 @@ func TestBrokenSettings(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			again := b.streams.settings
-			if _, err := Ensure(ctx, b.conn, again); err != nil {
+			_, err := ensureAgain(ctx, b)
+			if err != nil {
 				t.Fatalf("sound settings: %v", err)
 			}
 			s, err := api.Stream(ctx, c.stream)
@@ -83,13 +83,17 @@ func TestBrokenSettings(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err = api.CreateStream(ctx, config)
+				for try := 0; err != nil && try < 20; try++ {
+					time.Sleep(50 * time.Millisecond)
+					_, err = api.CreateStream(ctx, config)
+				}
 			} else {
 				_, err = api.UpdateStream(ctx, config)
 			}
 			if err != nil {
 				t.Fatalf("spoil: %v", err)
 			}
-			_, err = Ensure(ctx, b.conn, again)
+			_, err = Ensure(ctx, b.conn, b.streams.settings)
 			var broken *SettingError
 			if !errors.As(err, &broken) || !strings.Contains(err.Error(), "stream "+c.stream+": "+c.setting+" is ") {
 				t.Errorf("got %v, want a refusal of %s", err, c.setting)
@@ -193,7 +197,7 @@ func TestIncarnation(t *testing.T) {
 	if err := b.streams.js.DeleteStream(ctx, "USAGE_1"); err != nil {
 		t.Fatal(err)
 	}
-	other, err := Ensure(ctx, b.conn, b.streams.settings)
+	other, err := ensureAgain(ctx, b)
 	if err != nil {
 		t.Fatal(err)
 	}

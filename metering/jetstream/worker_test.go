@@ -169,7 +169,7 @@ func TestWorkerRefusesAnotherStream(t *testing.T) {
 	if err := b.streams.js.DeleteStream(ctx, "USAGE_0"); err != nil {
 		t.Fatal(err)
 	}
-	fresh, err := Ensure(ctx, b.conn, b.streams.settings)
+	fresh, err := ensureAgain(ctx, b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,6 +235,10 @@ func TestWorkerRefusesGap(t *testing.T) {
 	c := b.streams.settings.want(0)
 	c.DenyDelete, c.DenyPurge, c.MaxBytes = false, false, 1<<20
 	s, err := b.streams.js.CreateStream(ctx, c)
+	for try := 0; err != nil && try < 20; try++ {
+		time.Sleep(50 * time.Millisecond)
+		s, err = b.streams.js.CreateStream(ctx, c)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
