@@ -117,12 +117,9 @@ func (c *Reconciler) reconcileReceipts(ctx context.Context, r *Reconciliation) e
 	for _, k := range receipts {
 		known[k.Entry().ID] = k.Entry()
 	}
-	for e, err := range c.Ledger.Entries(ctx, ledger.Filter{Prefix: "assets:clearing"}) {
+	for e, err := range c.Ledger.Entries(ctx, ledger.Filter{Kind: "receipt"}) {
 		if err != nil {
 			return err
-		}
-		if e.Kind != "receipt" {
-			continue
 		}
 		want, ok := known[e.ID]
 		switch {
