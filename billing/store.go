@@ -157,7 +157,8 @@ type Store interface {
 	PricedBy(ctx context.Context, close period.Month) ([]Priced, error)
 
 	// Attributions returns what the newest pricing before the given close attributed
-	// to the named sales.
+	// to the named sales. What a later pricing of the month no longer attributes is
+	// not in it.
 	Attributions(ctx context.Context, sales []SaleRef, before period.Month) ([]pricing.Attribution, error)
 
 	// AttributionsBy returns everything that the pricings of one close attributed.
@@ -175,13 +176,15 @@ type Store interface {
 	// not narrow.
 	Statements(ctx context.Context, m period.Month, p partner.ID) ([]StatementRecord, error)
 
-	// Issue marks a statement issued and posts its entry, together.
+	// Issue marks a statement issued and posts its entry, together. The same again is
+	// nothing; issued by another person it fails with ErrConflict.
 	Issue(ctx context.Context, r StatementRecord, entry *ledger.Entry) error
 
 	// OpenLayers returns reserve that no statement before the month has released.
 	OpenLayers(ctx context.Context, before period.Month) ([]Layer, error)
 
-	// ProposeAdjustment keeps a proposal; ApproveAdjustment marks it approved.
+	// ProposeAdjustment keeps a proposal; ApproveAdjustment marks it approved, once,
+	// or fails with ErrNotFound. The same again is nothing.
 	ProposeAdjustment(ctx context.Context, a Adjustment) error
 	ApproveAdjustment(ctx context.Context, id, by string, at time.Time) (Adjustment, error)
 

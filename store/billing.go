@@ -505,7 +505,14 @@ func (db *DB) ProposeAdjustment(ctx context.Context, a billing.Adjustment) error
 // ApproveAdjustment implements [billing.Store].
 func (db *DB) ApproveAdjustment(ctx context.Context, id, by string, at time.Time) (billing.Adjustment, error) {
 	if err := db.tx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO adjustment_approvals (adjustment_id, approved_by, approved_at) VALUES ($1, $2, $3) ON CONFLICT (adjustment_id) DO NOTHING`,
+		known, err := texts(ctx, tx, `SELECT id FROM adjustments WHERE id = $1`, id)
+		if err != nil {
+			return err
+		}
+		if len(known) == 0 {
+			return billing.ErrNotFound
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO adjustment_approvals (adjustment_id, approved_by, approved_at) VALUES ($1, $2, $3) ON CONFLICT (adjustment_id) DO NOTHING`,
 			id, by, stamp(at))
 		return err
 	}); err != nil {
