@@ -143,3 +143,21 @@ func Opening() Account { return "equity:opening" }
 func (a Account) DebitNormal() bool {
 	return a.Under("assets") && !a.Under(Allowance()) || a.Under("expenses") || a.Under("income:contra")
 }
+
+// typeTag is hledger's type of the account: asset, cash, liability, revenue, expense,
+// equity.
+func (a Account) typeTag() string {
+	switch {
+	case a.Under("assets:cash"):
+		return "C"
+	case a.Under("assets"):
+		return "A"
+	case a.Under("liabilities"):
+		return "L"
+	case a.Under("income"):
+		return "R"
+	case a.Under("expenses"):
+		return "X"
+	}
+	return "E"
+}

@@ -65,23 +65,6 @@ func writeDirectives(out *bufio.Writer, accounts []Account, entries []Entry) {
 	}
 }
 
-// typeTag is hledger's type of the account: asset, cash, liability, revenue, expense,
-// equity.
-func (a Account) typeTag() string {
-	switch {
-	case a.Under("assets:cash"):
-		return "C"
-	case a.Under("assets"):
-		return "A"
-	case a.Under("liabilities"):
-		return "L"
-	case a.Under("income"):
-		return "R"
-	case a.Under("expenses"):
-		return "X"
-	}
-	return "E"
-}
 
 func writeEntry(out *bufio.Writer, e Entry) {
 	fmt.Fprintf(out, "\n%s * (%s)", e.BookedOn, e.ID)

@@ -45,7 +45,8 @@ var Table = []Row{
 	{Package: "pricing/scenario", May: []Arrow{toPricing, toMetering, toPartner, toMoney, toPeriod}},
 	{Package: "catalogue", May: []Arrow{toPartner, toMetering, toPricing, toMoney, toPeriod},
 		Tests: []Arrow{{"store", "approvals are tested on a real database"}}},
-	{Package: "ledger", May: []Arrow{toMoney, {"period", "an entry is dated by days, not by instants"}}},
+	{Package: "ledger", May: []Arrow{toMoney, {"period", "an entry is dated by days, not by instants"}},
+		Tests: []Arrow{{"partner", "every partner's ID makes an account of its own"}}},
 	{Package: "billing", May: []Arrow{toCatalogue, toMetering, toPricing, toLedger, toPartner, toMoney, toPeriod, toFailpoint},
 		Tests: []Arrow{
 			{"store", "a close is tested on a real database"},
