@@ -545,24 +545,11 @@ func readTokens(t *testing.T, dir string) map[string]string {
 	return tokens
 }
 
-// inside opens the folder in this process.
+// inside runs fn on the open folder.
 func (d *desk) inside(fn func(ctx context.Context, a *app)) {
 	d.t.Helper()
-	at, err := time.Parse(time.RFC3339, d.now)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	ctx := context.Background()
-	a, _, err := openApp(ctx, &env{dir: d.dir, cwd: d.dir, now: func() time.Time { return at }, err: io.Discard, getenv: func(string) string { return "" }}, options{})
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer func() {
-		if err := a.close(); err != nil {
-			d.t.Error(err)
-		}
-	}()
-	fn(ctx, a)
+	defer d.hold()()
+	fn(context.Background(), d.held)
 }
 
 // finishRouting takes what NATS producers left behind at the last moment.

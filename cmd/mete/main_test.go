@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +30,7 @@ type desk struct {
 	t    testing.TB
 	dir  string // of the data
 	now  string
-	args []string // put before every command line
+	held *app // the folder while it is held open
 }
 
 // answer is what a command line printed.
@@ -44,8 +45,37 @@ func (d *desk) run(args ...string) answer {
 	e := &env{in: strings.NewReader(""), out: &out, err: &errs, cwd: d.t.TempDir(), now: time.Now, getenv: func(name string) string {
 		return map[string]string{"METE_NOW": d.now, "METE_DIR": d.dir}[name]
 	}}
+	if d.held != nil {
+		e.app, e.now = d.held, d.clock
+	}
 	code := run(context.Background(), e, args)
 	return answer{code, out.String(), errs.String()}
+}
+
+func (d *desk) clock() time.Time {
+	d.t.Helper()
+	at, err := time.Parse(time.RFC3339, d.now)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return at
+}
+
+// hold keeps the folder open between commands, as a server does, until the function
+// it returns is called.
+func (d *desk) hold() (let func()) {
+	d.t.Helper()
+	a, _, err := openApp(context.Background(), &env{dir: d.dir, cwd: d.dir, now: d.clock, err: io.Discard, getenv: func(string) string { return "" }}, options{})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.held = a
+	return func() {
+		d.held = nil
+		if err := a.close(); err != nil {
+			d.t.Error(err)
+		}
+	}
 }
 
 // want runs a command line that must end with the exit code.
