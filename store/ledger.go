@@ -299,13 +299,13 @@ func (db *DB) writeBatch(ctx context.Context, tx *sql.Tx, b *batch, head int64) 
 		v := b.balances[k]
 		balances = append(balances, []any{string(k.account), string(k.currency), v.minor, v.postings})
 	}
-	if err := insertRows(ctx, tx, `INSERT INTO postings (entry_seq, idx, account, currency, amount_minor) VALUES `, "", postings); err != nil {
+	if err := db.insertRows(ctx, tx, `postings (entry_seq, idx, account, currency, amount_minor)`, "", postings); err != nil {
 		return fmt.Errorf("postings: %w", err)
 	}
-	if err := insertRows(ctx, tx, `INSERT INTO entries (seq, id, kind, value_on, booked_on, memo, content_hash) VALUES `, "", entries); err != nil {
+	if err := db.insertRows(ctx, tx, `entries (seq, id, kind, value_on, booked_on, memo, content_hash)`, "", entries); err != nil {
 		return fmt.Errorf("entries: %w", err)
 	}
-	if err := insertRows(ctx, tx, `INSERT INTO balances (account, currency, balance_minor, postings) VALUES `,
+	if err := db.insertRows(ctx, tx, `balances (account, currency, balance_minor, postings)`,
 		` ON CONFLICT (account, currency) DO UPDATE SET balance_minor = excluded.balance_minor, postings = excluded.postings`, balances); err != nil {
 		return fmt.Errorf("balances: %w", err)
 	}
@@ -621,12 +621,9 @@ func (a *args) account(f ledger.Filter, of string) string {
 	return where
 }
 
-// Lists of placeholders come in lengths of powers of two, so that there are few
-// texts for an engine to prepare.
-const (
-	maxInList     = 1024
-	maxInsertArgs = 16384
-)
+// maxInList bounds a list of placeholders. Lists come in lengths of powers of two, so
+// that there are few texts for an engine to prepare.
+const maxInList = 256
 
 // inList is a list of placeholders for n values, or for n rows of width values in
 // parentheses, padded to the next power of two; inArgs pads the arguments.
@@ -674,22 +671,45 @@ func placeholders(rows, first, width int) string {
 	return b.String()
 }
 
-// insertRows inserts rows of two or more columns, many per statement.
-func insertRows(ctx context.Context, tx *sql.Tx, before, behind string, rows [][]any) error {
-	for len(rows) > 0 {
-		width := len(rows[0])
-		n := 1
-		for n*2 <= len(rows) && n*2*width <= maxInsertArgs {
-			n *= 2
-		}
-		var values []any
-		for _, r := range rows[:n] {
-			values = append(values, r...)
-		}
-		if _, err := tx.ExecContext(ctx, before+placeholders(n, 1, width)+behind, values...); err != nil {
+// insertRows inserts rows of strings and int64s, many per statement. into names the
+// table and its columns.
+func (db *DB) insertRows(ctx context.Context, tx *sql.Tx, into, behind string, rows [][]any) error {
+	for chunk := range slices.Chunk(rows, db.engine.insertRows) {
+		values, args := db.engine.values(chunk)
+		if _, err := tx.ExecContext(ctx, `INSERT INTO `+into+values+behind, args...); err != nil {
 			return err
 		}
-		rows = rows[n:]
 	}
 	return nil
+}
+
+// listed writes rows as VALUES. SQLite looks a named placeholder up among those before
+// it, so a long list costs its square: few rows per statement are faster.
+func listed(rows [][]any) (values string, args []any) {
+	for _, r := range rows {
+		args = append(args, r...)
+	}
+	return ` VALUES ` + placeholders(len(rows), 1, len(rows[0])), args
+}
+
+// unnested hands rows over as one array per column: one text for any number of rows.
+func unnested(rows [][]any) (values string, args []any) {
+	var columns []string
+	for i, v := range rows[0] {
+		switch v.(type) {
+		case int64:
+			columns, args = append(columns, fmt.Sprintf("$%d::bigint[]", i+1)), append(args, columnOf[int64](rows, i))
+		default:
+			columns, args = append(columns, fmt.Sprintf("$%d::text[]", i+1)), append(args, columnOf[string](rows, i))
+		}
+	}
+	return ` SELECT * FROM unnest(` + strings.Join(columns, ", ") + `)`, args
+}
+
+func columnOf[T any](rows [][]any, i int) []T {
+	column := make([]T, len(rows))
+	for n, r := range rows {
+		column[n] = r[i].(T)
+	}
+	return column
 }

@@ -322,7 +322,7 @@ func (db *DB) RebuildBalances(ctx context.Context) (changed int, err error) {
 		for _, b := range want {
 			rows = append(rows, []any{string(b.Account), string(b.Amount.Currency), b.Amount.Minor, b.Postings})
 		}
-		return insertRows(ctx, tx, `INSERT INTO balances (account, currency, balance_minor, postings) VALUES `, "", rows)
+		return db.insertRows(ctx, tx, `balances (account, currency, balance_minor, postings)`, "", rows)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("rebuild balances: %w", err)

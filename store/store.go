@@ -37,13 +37,18 @@ type engine struct {
 	dialect goose.Dialect
 	lockRow string // appended to a SELECT that must hold the row until commit
 
+	insertRows int // at most so many per statement
+	values     func(rows [][]any) (text string, args []any)
+
 	snapshot sql.TxOptions // a reading transaction that sees one moment throughout
 }
 
 var (
 	sqliteEngine = engine{name: "sqlite", dialect: goose.DialectSQLite3,
+		insertRows: 50, values: listed,
 		snapshot: sql.TxOptions{ReadOnly: true}}
 	postgresEngine = engine{name: "postgres", dialect: goose.DialectPostgres, lockRow: " FOR UPDATE",
+		insertRows: 20_000, values: unnested,
 		snapshot: sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}}
 )
 
