@@ -148,7 +148,7 @@ func ReadReceipts(file string, in io.Reader, rail string) ([]Receipt, error) {
 	r.FieldsPerRecord = len(receiptColumns)
 	head, err := r.Read()
 	if err != nil {
-		return nil, fmt.Errorf("%s: header: %w; want the columns %s", file, err, strings.Join(receiptColumns, ","))
+		return nil, fmt.Errorf("%w; want the columns %s", atLine(file, err), strings.Join(receiptColumns, ","))
 	}
 	for i, want := range receiptColumns {
 		if strings.TrimSpace(head[i]) != want {
@@ -162,7 +162,7 @@ func ReadReceipts(file string, in io.Reader, rail string) ([]Receipt, error) {
 			return out, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return nil, atLine(file, err)
 		}
 		line, _ := r.FieldPos(0)
 		if len(out) == maxReceipts {
@@ -176,13 +176,25 @@ func ReadReceipts(file string, in io.Reader, rail string) ([]Receipt, error) {
 	}
 }
 
+// atLine says in which line of the file reading failed.
+func atLine(file string, err error) error {
+	var p *csv.ParseError
+	switch {
+	case errors.As(err, &p):
+		return fmt.Errorf("%s:%d: %w", file, p.Line, p.Err)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%s:1: the file is empty", file)
+	}
+	return fmt.Errorf("%s: %w", file, err)
+}
+
 func receipt(row []string, rail string) (Receipt, error) {
 	r := Receipt{Processor: row[0], Settlement: row[1], Rail: rail}
 	if r.Processor == "" || r.Settlement == "" {
 		return r, errors.New("processor and settlement are needed")
 	}
 	if err := ledger.Clearing(r.Processor).Validate(); err != nil {
-		return r, fmt.Errorf("processor: %w", err)
+		return r, fmt.Errorf("processor %q: want its name in the catalogue, lower-case letters, digits and '-'", r.Processor)
 	}
 	var err error
 	if r.SettledOn, err = period.ParseDate(row[2]); err != nil {

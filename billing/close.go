@@ -181,11 +181,10 @@ func (c *Closer) manifest(ctx context.Context, status MonthStatus, req CloseRequ
 		return Manifest{}, fmt.Errorf("catalogue: %w", err)
 	}
 	bounds := zonesOf(snap, req.Month)
-	for _, b := range bounds {
-		if ready := readyAt(snap, b); req.At.Before(ready) {
-			return Manifest{}, fmt.Errorf("the month ends in %s at %s and waits %d days for late events: not before %s: %w",
-				b.Zone, instant(b.End), snap.Marketplace.CloseLagDays, instant(ready), ErrState)
-		}
+	last := slices.MaxFunc(bounds, func(a, b period.Period) int { return a.End.Compare(b.End) })
+	if ready := readyAt(snap, last); req.At.Before(ready) {
+		return Manifest{}, fmt.Errorf("the month ends in %s at %s and waits %d days for late events: not before %s: %w",
+			last.Zone, instant(last.End), snap.Marketplace.CloseLagDays, instant(ready), ErrState)
 	}
 	cutoff, err := c.Stream.Last(ctx)
 	if err != nil {
@@ -630,6 +629,10 @@ func cause(m period.Month, now, posted *pricing.Line) string {
 		delta -= posted.Count
 	}
 	switch {
+	case delta == 1:
+		return fmt.Sprintf("1 event of %s reached us after its close", m.Month)
+	case delta == -1:
+		return fmt.Sprintf("1 event of %s was voided after its close", m.Month)
 	case delta > 0:
 		return fmt.Sprintf("%s events of %s reached us after its close", groupInt(delta), m.Month)
 	case delta < 0:

@@ -253,7 +253,7 @@ func row(b *bufio.Writer, text, count, base, rate, amount string) {
 		out += left(base, baseEnds-countEnds)
 		out += left(rate, rateEnds-baseEnds)
 	}
-	out += left(amount, amountEnds-rateEnds)
+	out += left(amount, amountEnds-utf8.RuneCountInString(out)) // in its column, whatever stands before
 	fmt.Fprintln(b, strings.TrimRight(out, " "))
 }
 

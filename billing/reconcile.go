@@ -352,7 +352,7 @@ func ReadControl(file string, in io.Reader) ([]Control, error) {
 			return out, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return nil, atLine(file, err)
 		}
 		line, _ := r.FieldPos(0)
 		k := Control{App: partner.AppID(row[0]), Type: row[2], Line: line}
