@@ -27,9 +27,13 @@ func FuzzParseTerms(f *testing.F) {
 
 // No text makes a condition panic, neither when it is read nor when it is asked.
 func FuzzCondition(f *testing.F) {
-	for _, s := range []string{"availability >= 0.999 && incidents.open == 0", "certification.state in ['a', \"b\"]", "!(calls * -2 + 1 < 3) || true != false", "((((", "1.2.3"} {
+	for _, s := range []string{"availability >= 0.999 && incidents.open == 0", "certification.state in ['a', \"b\"]", "!(calls * -2 + 1 < 3) || true != false", "((((", "1.2.3",
+		"0.1 + 0.2 == 0.3", "--1 in [99999999999999999999, - 2]", "has(calls) ? [1] : {'a': b'x'}", "r'é' == 'é'\n&& availabilty > 1", `"""a"1"2""" == ''`, "calls.x.exists(y, y / 2 > .5e3u) // z",
+	} {
 		f.Add(s)
 	}
+	avail := mustNumber(f, "0.999")
+	full := &Scorecard{Calls: 7, Availability: &avail, Within: &avail, Certification: Certification{State: "due", Tier: 2}}
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := compileCondition(text)
 		if err != nil {
@@ -40,5 +44,9 @@ func FuzzCondition(f *testing.F) {
 		}
 		c.Missing(&Scorecard{})
 		c.Holds(&Scorecard{})
+		if m, missing := c.Missing(full); missing {
+			t.Fatalf("%s is missing", m)
+		}
+		c.Holds(full)
 	})
 }

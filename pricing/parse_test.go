@@ -197,10 +197,10 @@ func TestConditions(t *testing.T) {
 		"calls > 1 or slow < 2":          "write ||",
 		"calls / 2 > 1":                  "conditions know + - * only",
 		"calls > 1 ? true : false":       "conditions know + - * only",
-		"certification.state > 'a'":      "at 0: > needs numbers, not text; use == or !=",
+		"certification.state > 'a'":      "at 0: > needs a number, not text; compare like with like",
 		"calls && true":                  "at 0: && needs true or false, not a number",
 		"!calls":                         "at 1: ! needs true or false, not a number",
-		"-(calls > 1) > 2":               "at 1: - needs a number",
+		"-(calls > 1) > 2":               "at 2: - needs a number, not true or false",
 		"(calls > 1":                     "at 10: a parenthesis is not closed; add )",
 		"certification.state == 'x":      "at 23: the quoted text has no end; close the quote",
 		`certification.state == "x\n"`:   "escapes are not read",
@@ -208,7 +208,7 @@ func TestConditions(t *testing.T) {
 		"calls in [1":                    "the list has no end",
 		"has(calls)":                     "no measure is called has; measures are active_customers,",
 		"1.5.2 > calls":                  `"1.5.2" is not a plain decimal number`,
-		strings.Repeat("!", 40) + "true": "nested more than 30 deep",
+		strings.Repeat("(", 40) + "true": "at 30: nested more than 30 deep",
 		strings.Repeat("x", 501):         "a condition of 501 characters; at most 500 are read",
 	} {
 		if _, err := compileCondition(text); err == nil || !strings.Contains(err.Error(), want) {
