@@ -554,7 +554,7 @@ func (p *pricer) reprice(ctx context.Context, m period.Month, out *outcome) erro
 		if err != nil {
 			return fmt.Errorf("group %s: %w", groups[i].Group, err)
 		}
-		groups[i].Barred = append(slices.Clone(was.Barred), barred...)
+		groups[i].Barred = barred // against what statements hold, so with what was barred before
 		out.priced = append(out.priced, groups[i])
 		out.corrections = append(out.corrections, lines...)
 		out.barred = append(out.barred, barred...)

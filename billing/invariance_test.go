@@ -388,3 +388,47 @@ func TestGroupLadderRunsOn(t *testing.T) {
 		})
 	}
 }
+
+// TestLateLimit: the contract bars charges for usage that reaches us more than a month
+// late. It stays barred when more comes, and never bars what we owe the partner.
+func TestLateLimit(t *testing.T) {
+	w := testWorld(t)
+	_, doc, _ := strings.Cut(marketplace, "contract: northwind-scheduling\n")
+	doc, _, _ = strings.Cut(doc, "---")
+	doc = "contract: northwind-scheduling\nlate_limit_months: 1\n" + strings.Replace(doc, "{from: 2026-01-01}", "{from: 2026-01-02}", 1)
+	if err := agree(t.Context(), w.catalogue, doc, time.Date(2025, 12, 10, 0, 0, 0, 0, time.UTC)); err != nil {
+		t.Fatal(err)
+	}
+	first := calls("c1", "scheduler", "lakeside", noon(jan, 5), 200)
+	second := calls("c2", "scheduler", "lakeside", noon(jan, 6), 300)
+	third := calls("c3", "scheduler", "lakeside", noon(jan, 7), 100)
+	const key = `northwind northwind-scheduling/calls usage "" 2026-01 USD`
+	for _, step := range []struct {
+		come   []metering.Event
+		barred string // by this close
+		sum    int64  // on statements so far
+	}{
+		{[]metering.Event{first}, "", -230}, // 100 free, 100 at 0.013, 1.00 flat
+		{nil, "", -230},
+		{[]metering.Event{second}, "-3.90", -230}, // 6.20 in all
+		{[]metering.Event{third}, "-4.60", -230},  // 6.90 in all
+		{nil, "", -230},
+		{[]metering.Event{void("v1", first, noon(jan, 8)), void("v2", second, noon(jan, 8)), void("v3", third, noon(jan, 8))}, "", 0},
+	} {
+		months, err := w.db.Months(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := jan.Add(len(months))
+		w.deliver(t, 0, step.come...)
+		report := w.closeMonth(t, m)
+		barred := ""
+		for _, l := range report.TooLate {
+			barred += l.Amount.Plain()
+		}
+		if got := w.lines(t)[key]; got != step.sum || barred != step.barred {
+			t.Errorf("%s: %d on statements, want %d; barred %q, want %q", m, got, step.sum, barred, step.barred)
+		}
+		w.checkAll(t)
+	}
+}
