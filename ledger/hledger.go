@@ -65,7 +65,6 @@ func writeDirectives(out *bufio.Writer, accounts []Account, entries []Entry) {
 	}
 }
 
-
 func writeEntry(out *bufio.Writer, e Entry) {
 	fmt.Fprintf(out, "\n%s * (%s)", e.BookedOn, e.ID)
 	if memo := strings.TrimSpace(e.Memo); memo != "" {
