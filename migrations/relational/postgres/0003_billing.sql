@@ -3,7 +3,7 @@
 -- state of a thing is read from which rows exist.
 
 CREATE TABLE closes (
-    month    TEXT PRIMARY KEY,          -- 2026-10
+    month    TEXT NOT NULL PRIMARY KEY,          -- 2026-10
     manifest TEXT NOT NULL,             -- JSON, everything the close depends on
     digest   TEXT NOT NULL
 );
@@ -38,7 +38,7 @@ CREATE TABLE attributions (
 );
 
 CREATE TABLE statements (
-    id           TEXT PRIMARY KEY,      -- entity.partner.currency.month
+    id           TEXT NOT NULL PRIMARY KEY,      -- entity.partner.currency.month
     month        TEXT NOT NULL REFERENCES closes (month),
     partner      TEXT NOT NULL,
     currency     TEXT NOT NULL,
@@ -50,7 +50,7 @@ CREATE TABLE statements (
 CREATE INDEX statements_by_month ON statements (month, partner);
 
 CREATE TABLE statement_issues (
-    statement_id    TEXT PRIMARY KEY REFERENCES statements (id),
+    statement_id    TEXT NOT NULL PRIMARY KEY REFERENCES statements (id),
     issued_by       TEXT NOT NULL,
     issued_on       TEXT NOT NULL,
     booked_on       TEXT NOT NULL,
@@ -59,7 +59,7 @@ CREATE TABLE statement_issues (
 );
 
 CREATE TABLE reserve_layers (
-    statement_id TEXT PRIMARY KEY REFERENCES statements (id), -- kept with this statement
+    statement_id TEXT NOT NULL PRIMARY KEY REFERENCES statements (id), -- kept with this statement
     month        TEXT NOT NULL,
     partner      TEXT NOT NULL,
     currency     TEXT NOT NULL,
@@ -68,26 +68,26 @@ CREATE TABLE reserve_layers (
 );
 
 CREATE TABLE reserve_releases (
-    layer       TEXT PRIMARY KEY REFERENCES reserve_layers (statement_id),
+    layer       TEXT NOT NULL PRIMARY KEY REFERENCES reserve_layers (statement_id),
     released_by TEXT NOT NULL REFERENCES statements (id),
     month       TEXT NOT NULL
 );
 
 CREATE TABLE adjustments (
-    id          TEXT PRIMARY KEY,
+    id          TEXT NOT NULL PRIMARY KEY,
     content     TEXT NOT NULL,          -- JSON as proposed
     proposed_by TEXT NOT NULL,
     proposed_at TEXT NOT NULL
 );
 
 CREATE TABLE adjustment_approvals (
-    adjustment_id TEXT PRIMARY KEY REFERENCES adjustments (id),
+    adjustment_id TEXT NOT NULL PRIMARY KEY REFERENCES adjustments (id),
     approved_by   TEXT NOT NULL,
     approved_at   TEXT NOT NULL
 );
 
 CREATE TABLE adjustment_carries (
-    adjustment_id TEXT PRIMARY KEY REFERENCES adjustment_approvals (adjustment_id),
+    adjustment_id TEXT NOT NULL PRIMARY KEY REFERENCES adjustment_approvals (adjustment_id),
     month         TEXT NOT NULL REFERENCES closes (month)
 );
 

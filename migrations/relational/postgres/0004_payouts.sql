@@ -3,7 +3,7 @@
 -- every other row is a fact that is inserted once.
 
 CREATE TABLE payout_runs (
-    id       TEXT PRIMARY KEY,          -- 2026-11-20.usd.manual.meridian-us
+    id       TEXT NOT NULL PRIMARY KEY,          -- 2026-11-20.usd.manual.meridian-us
     revision INTEGER NOT NULL CHECK (revision > 0),
     pay_on   TEXT NOT NULL,
     state    TEXT NOT NULL CHECK (state IN ('planned', 'sent-back', 'approved', 'submitted', 'part-settled', 'settled'))
@@ -41,7 +41,7 @@ CREATE TABLE payout_returns (           -- runs sent back to their planner
 );
 
 CREATE TABLE payouts (
-    id           TEXT PRIMARY KEY,      -- P-2026-11-20-007
+    id           TEXT NOT NULL PRIMARY KEY,      -- P-2026-11-20-007
     run_id       TEXT NOT NULL,
     revision     INTEGER NOT NULL,
     partner      TEXT NOT NULL,

@@ -5,7 +5,7 @@
 CREATE TABLE catalogue_head (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     seq INTEGER NOT NULL                    -- steps so far: writers move it on, one at a time
-);
+) STRICT;
 INSERT INTO catalogue_head (one, seq) VALUES (1, 0);
 
 CREATE TABLE catalogue_versions (
@@ -25,7 +25,7 @@ CREATE TABLE catalogue_versions (
     document        TEXT NOT NULL,          -- YAML as written
     PRIMARY KEY (kind, id, number),
     UNIQUE (kind, id, number, digest)
-);
+) STRICT;
 CREATE INDEX catalogue_versions_by_seq ON catalogue_versions (seq);
 
 CREATE TABLE decisions (
@@ -45,7 +45,7 @@ CREATE TABLE decisions (
     reason               TEXT NOT NULL,     -- or evidence
     UNIQUE (kind, id, number, verdict, decided_by),
     FOREIGN KEY (kind, id, number, digest) REFERENCES catalogue_versions (kind, id, number, digest)
-);
+) STRICT;
 
 -- +goose StatementBegin
 CREATE TRIGGER catalogue_versions_no_update BEFORE UPDATE ON catalogue_versions

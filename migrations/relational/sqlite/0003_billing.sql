@@ -3,17 +3,17 @@
 -- state of a thing is read from which rows exist.
 
 CREATE TABLE closes (
-    month    TEXT PRIMARY KEY,          -- 2026-10
+    month    TEXT NOT NULL PRIMARY KEY,          -- 2026-10
     manifest TEXT NOT NULL,             -- JSON, everything the close depends on
     digest   TEXT NOT NULL
-);
+) STRICT;
 
 CREATE TABLE scorecards (
     month TEXT NOT NULL REFERENCES closes (month),
     app   TEXT NOT NULL,
     card  TEXT NOT NULL,                -- JSON, frozen
     PRIMARY KEY (month, app)
-);
+) STRICT;
 
 CREATE TABLE priced_groups (
     close_month  TEXT NOT NULL REFERENCES closes (month), -- the close that priced it
@@ -23,7 +23,7 @@ CREATE TABLE priced_groups (
     result       TEXT NOT NULL,         -- JSON: lines, totals, what became of the events
     barred       TEXT NOT NULL,         -- JSON: differences that a late limit kept off statements
     PRIMARY KEY (close_month, month, group_id)
-);
+) STRICT;
 CREATE INDEX priced_groups_by_month ON priced_groups (month, close_month);
 
 CREATE TABLE attributions (
@@ -35,10 +35,10 @@ CREATE TABLE attributions (
     rule        TEXT NOT NULL,
     body        TEXT NOT NULL,          -- JSON
     PRIMARY KEY (source, sale, contract, rule, close_month)
-);
+) STRICT;
 
 CREATE TABLE statements (
-    id           TEXT PRIMARY KEY,      -- entity.partner.currency.month
+    id           TEXT NOT NULL PRIMARY KEY,      -- entity.partner.currency.month
     month        TEXT NOT NULL REFERENCES closes (month),
     partner      TEXT NOT NULL,
     currency     TEXT NOT NULL,
@@ -46,50 +46,50 @@ CREATE TABLE statements (
     content      TEXT NOT NULL,         -- JSON, what the digest is of
     digest       TEXT NOT NULL,
     UNIQUE (partner, currency, month)
-);
+) STRICT;
 CREATE INDEX statements_by_month ON statements (month, partner);
 
 CREATE TABLE statement_issues (
-    statement_id    TEXT PRIMARY KEY REFERENCES statements (id),
+    statement_id    TEXT NOT NULL PRIMARY KEY REFERENCES statements (id),
     issued_by       TEXT NOT NULL,
     issued_on       TEXT NOT NULL,
     booked_on       TEXT NOT NULL,
     issued_at       TEXT NOT NULL,
     unauthenticated INTEGER NOT NULL CHECK (unauthenticated IN (0, 1))
-);
+) STRICT;
 
 CREATE TABLE reserve_layers (
-    statement_id TEXT PRIMARY KEY REFERENCES statements (id), -- kept with this statement
+    statement_id TEXT NOT NULL PRIMARY KEY REFERENCES statements (id), -- kept with this statement
     month        TEXT NOT NULL,
     partner      TEXT NOT NULL,
     currency     TEXT NOT NULL,
     amount_minor INTEGER NOT NULL CHECK (amount_minor > 0),
     release_on   TEXT NOT NULL
-);
+) STRICT;
 
 CREATE TABLE reserve_releases (
-    layer       TEXT PRIMARY KEY REFERENCES reserve_layers (statement_id),
+    layer       TEXT NOT NULL PRIMARY KEY REFERENCES reserve_layers (statement_id),
     released_by TEXT NOT NULL REFERENCES statements (id),
     month       TEXT NOT NULL
-);
+) STRICT;
 
 CREATE TABLE adjustments (
-    id          TEXT PRIMARY KEY,
+    id          TEXT NOT NULL PRIMARY KEY,
     content     TEXT NOT NULL,          -- JSON as proposed
     proposed_by TEXT NOT NULL,
     proposed_at TEXT NOT NULL
-);
+) STRICT;
 
 CREATE TABLE adjustment_approvals (
-    adjustment_id TEXT PRIMARY KEY REFERENCES adjustments (id),
+    adjustment_id TEXT NOT NULL PRIMARY KEY REFERENCES adjustments (id),
     approved_by   TEXT NOT NULL,
     approved_at   TEXT NOT NULL
-);
+) STRICT;
 
 CREATE TABLE adjustment_carries (
-    adjustment_id TEXT PRIMARY KEY REFERENCES adjustment_approvals (adjustment_id),
+    adjustment_id TEXT NOT NULL PRIMARY KEY REFERENCES adjustment_approvals (adjustment_id),
     month         TEXT NOT NULL REFERENCES closes (month)
-);
+) STRICT;
 
 CREATE TABLE receipts (
     processor  TEXT NOT NULL,
@@ -97,4 +97,4 @@ CREATE TABLE receipts (
     settled_on TEXT NOT NULL,
     content    TEXT NOT NULL,           -- JSON
     PRIMARY KEY (processor, settlement)
-);
+) STRICT;

@@ -3,11 +3,11 @@
 -- every other row is a fact that is inserted once.
 
 CREATE TABLE payout_runs (
-    id       TEXT PRIMARY KEY,          -- 2026-11-20.usd.manual.meridian-us
+    id       TEXT NOT NULL PRIMARY KEY,          -- 2026-11-20.usd.manual.meridian-us
     revision INTEGER NOT NULL CHECK (revision > 0),
     pay_on   TEXT NOT NULL,
     state    TEXT NOT NULL CHECK (state IN ('planned', 'sent-back', 'approved', 'submitted', 'part-settled', 'settled'))
-);
+) STRICT;
 
 CREATE TABLE payout_plans (
     run_id     TEXT NOT NULL REFERENCES payout_runs (id),
@@ -16,7 +16,7 @@ CREATE TABLE payout_plans (
     document   TEXT NOT NULL,           -- JSON
     planned_at TEXT NOT NULL,
     PRIMARY KEY (run_id, revision)
-);
+) STRICT;
 
 CREATE TABLE payout_approvals (
     run_id          TEXT NOT NULL,
@@ -28,7 +28,7 @@ CREATE TABLE payout_approvals (
     unauthenticated INTEGER NOT NULL CHECK (unauthenticated IN (0, 1)),
     PRIMARY KEY (run_id, revision, approver),
     FOREIGN KEY (run_id, revision) REFERENCES payout_plans (run_id, revision)
-);
+) STRICT;
 
 CREATE TABLE payout_returns (           -- runs sent back to their planner
     run_id   TEXT NOT NULL,
@@ -38,10 +38,10 @@ CREATE TABLE payout_returns (           -- runs sent back to their planner
     reason   TEXT NOT NULL,
     PRIMARY KEY (run_id, revision),
     FOREIGN KEY (run_id, revision) REFERENCES payout_plans (run_id, revision)
-);
+) STRICT;
 
 CREATE TABLE payouts (
-    id           TEXT PRIMARY KEY,      -- P-2026-11-20-007
+    id           TEXT NOT NULL PRIMARY KEY,      -- P-2026-11-20-007
     run_id       TEXT NOT NULL,
     revision     INTEGER NOT NULL,
     partner      TEXT NOT NULL,
@@ -54,7 +54,7 @@ CREATE TABLE payouts (
     state        TEXT NOT NULL CHECK (state IN ('planned', 'in transit', 'settled', 'failed', 'returned', 'cancelled')),
     reason       TEXT NOT NULL,
     FOREIGN KEY (run_id, revision) REFERENCES payout_plans (run_id, revision)
-);
+) STRICT;
 CREATE INDEX payouts_by_run ON payouts (run_id, revision);
 CREATE INDEX payouts_by_partner ON payouts (partner, currency, pay_on);
 CREATE INDEX payouts_by_day ON payouts (pay_on);
@@ -69,7 +69,7 @@ CREATE TABLE payout_attempts (
     attempted_at TEXT NOT NULL,
     booked_on    TEXT NOT NULL,
     PRIMARY KEY (payout_id, number)
-);
+) STRICT;
 
 CREATE TABLE payout_receipts (          -- what the rail answered first
     payout_id  TEXT NOT NULL,
@@ -80,7 +80,7 @@ CREATE TABLE payout_receipts (          -- what the rail answered first
     reason     TEXT NOT NULL,
     PRIMARY KEY (payout_id, number),
     FOREIGN KEY (payout_id, number) REFERENCES payout_attempts (payout_id, number)
-);
+) STRICT;
 
 CREATE TABLE payout_confirmations (
     payout_id    TEXT NOT NULL REFERENCES payouts (id),
@@ -94,7 +94,7 @@ CREATE TABLE payout_confirmations (
     source       TEXT NOT NULL,
     booked_on    TEXT NOT NULL,
     PRIMARY KEY (payout_id, outcome)
-);
+) STRICT;
 
 CREATE TABLE payout_holds (             -- placing and releasing are a row each
     hold_id      TEXT NOT NULL,
@@ -110,7 +110,7 @@ CREATE TABLE payout_holds (             -- placing and releasing are a row each
     done_on      TEXT NOT NULL,
     booked_on    TEXT NOT NULL,         -- empty: nothing was due, nothing was moved
     PRIMARY KEY (hold_id, fact)
-);
+) STRICT;
 CREATE INDEX payout_holds_by_partner ON payout_holds (partner, currency);
 
 -- +goose StatementBegin
