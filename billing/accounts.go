@@ -63,7 +63,7 @@ func (r *run) accounts(ctx context.Context, out outcome) (map[accountKey]*accoun
 	owner := map[partner.AppID]*account{}
 	for _, v := range snap.ContractsIn(m) {
 		a := of(v.Terms.Partner, v.Terms.Currency)
-		a.zone, a.payout = v.Terms.ZoneName, mergePayout(a.payout, v.Terms.Payout)
+		a.zone, a.round, a.payout = v.Terms.ZoneName, v.Terms.Round.Mode, mergePayout(a.payout, v.Terms.Payout)
 		a.terms = append(a.terms, TermsRef{Contract: v.Terms.Contract, Version: v.Terms.Version, Accepted: period.DateOf(v.AcceptedAt, v.Terms.Zone), By: v.AcceptedBy})
 		processors[v.Terms.Contract] = v.Terms.Processor
 		for _, app := range snap.AppsOf(v.Terms) {

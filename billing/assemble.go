@@ -27,6 +27,7 @@ type account struct {
 	zone        string
 	terms       []TermsRef
 	payout      *pricing.PayoutTerms
+	round       money.Mode // of the reserve
 	priced      []Line
 	corrections []Line
 	adjustments []Adjustment
@@ -175,7 +176,7 @@ func (s *Statement) reserve(a account) error {
 	if base.Minor <= 0 {
 		return nil
 	}
-	kept, err := money.Round(base.Decimal().Mul(r.Rate), s.Currency, money.HalfUp)
+	kept, err := money.Round(base.Decimal().Mul(r.Rate), s.Currency, a.round)
 	if err != nil || kept.IsZero() {
 		return err
 	}

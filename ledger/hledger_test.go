@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -48,7 +49,9 @@ func TestJournalReadBack(t *testing.T) {
 		entries = append(entries, e)
 	}
 	path := ledgertest.Hledger(t, entries)
-	out, err := exec.Command("hledger", "-f", path, "print", "-O", "json").Output()
+	cmd := exec.Command("hledger", "-f", path, "print", "-O", "json")
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8") // it reads files in the locale's encoding
+	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 
 func payoutCommand(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "payout", Short: "Plan, approve, submit and settle payout runs; holds"}
-	c.AddCommand(planCommand(e), approveCommand(e), returnCommand(e), submitCommand(e), settleCommand(e), payoutListCommand(e), payoutShowCommand(e), holdCommand(e), releaseCommand(e))
+	c.AddCommand(planCommand(e), approveCommand(e), returnCommand(e), submitCommand(e), settleCommand(e), payoutListCommand(e), payoutShowCommand(e), holdCommand(e), releaseCommand(e), holdsCommand(e))
 	return c
 }
 
@@ -277,7 +277,7 @@ func payoutShowCommand(e *env) *cobra.Command {
 func holdCommand(e *env) *cobra.Command {
 	var h payouts.Hold
 	var who, amount, currency, until string
-	c := command(e, "hold ID", "Keep a partner's money back, with a reason", `mete payout hold H-1 --partner northwind --amount 90.00 --reason "dispute D-21" --as m.ortiz`, cobra.ExactArgs(1),
+	c := command(e, "hold ID", "Keep a partner's money back, with a reason", `mete payout hold h-1 --partner northwind --amount 90.00 --reason "dispute D-21" --as m.ortiz`, cobra.ExactArgs(1),
 		func(ctx context.Context, a *app, args []string) error {
 			by, err := e.actor()
 			if err != nil {
@@ -321,7 +321,7 @@ func holdCommand(e *env) *cobra.Command {
 
 func releaseCommand(e *env) *cobra.Command {
 	var why string
-	c := command(e, "release ID", "Release a hold, with a reason", `mete payout release H-1 --reason "dispute rejected" --as a.chen`, cobra.ExactArgs(1),
+	c := command(e, "release ID", "Release a hold, with a reason", `mete payout release h-1 --reason "dispute rejected" --as a.chen`, cobra.ExactArgs(1),
 		func(ctx context.Context, a *app, args []string) error {
 			by, err := e.actor()
 			if err != nil {
@@ -337,5 +337,33 @@ func releaseCommand(e *env) *cobra.Command {
 			})
 		})
 	c.Flags().StringVar(&why, "reason", "", "why")
+	return c
+}
+
+func holdsCommand(e *env) *cobra.Command {
+	var who string
+	c := command(e, "holds", "List holds, with who placed and who released them", "mete payout holds --partner northwind", cobra.NoArgs,
+		func(ctx context.Context, a *app, _ []string) error {
+			hs, err := a.desk.Store.Holds(ctx, payouts.HoldFilter{Partner: partner.ID(who)})
+			if err != nil {
+				return err
+			}
+			return e.print(hs, func(w io.Writer) error {
+				var rows [][]string
+				for _, h := range hs {
+					state := "in force"
+					if h.Released {
+						state = fmt.Sprintf("released by %s on %s: %s", h.ReleasedBy, h.ReleasedOn, h.ReleaseWhy)
+					}
+					amount := h.Amount.Grouped()
+					if h.All {
+						amount += " and all that comes due"
+					}
+					rows = append(rows, []string{h.ID, string(h.Partner), amount, string(h.Currency), h.By, h.On.String(), h.Reason, state})
+				}
+				return table(w, []string{"hold", "partner", "amount", "", "placed by", "on", "reason", "state"}, rows, 2)
+			})
+		})
+	c.Flags().StringVar(&who, "partner", "", "only this partner's holds")
 	return c
 }

@@ -41,6 +41,7 @@ func hledger(t testing.TB, args ...string) []byte {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.Command("hledger", args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8") // it reads files in the locale's encoding
 	cmd.Env = append(os.Environ(), "LANG=C.UTF-8", "LC_ALL=C.UTF-8")
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
