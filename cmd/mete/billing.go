@@ -64,7 +64,7 @@ func acceptedGaps(accept []string) ([]billing.AcceptedGap, error) {
 
 // stateError gives errors that the person can mend the exit code for that.
 func stateError(err error) error {
-	if errors.Is(err, billing.ErrState) || errors.Is(err, billing.ErrNotFound) {
+	if errors.Is(err, billing.ErrState) || errors.Is(err, billing.ErrNotFound) || errors.Is(err, billing.ErrConflict) {
 		return usageError(err)
 	}
 	return err
@@ -199,6 +199,10 @@ func exportCommand(e *env) *cobra.Command {
 			if err != nil {
 				return usageError(err)
 			}
+			ending, ok := map[string]string{"text": ".txt", "csv": ".csv", "json": ".json"}[format]
+			if !ok {
+				return usageError(fmt.Errorf("--format %q: want text, csv or json", format))
+			}
 			rs, err := a.closer.Store.Statements(ctx, m, "")
 			if err != nil {
 				return err
@@ -209,7 +213,7 @@ func exportCommand(e *env) *cobra.Command {
 			}
 			var files []string
 			for _, r := range rs {
-				name := filepath.Join(dir, string(r.ID)+"."+map[string]string{"text": "txt", "csv": "csv", "json": "json"}[format])
+				name := filepath.Join(dir, string(r.ID)+ending)
 				if err := writeStatementFile(name, format, r); err != nil {
 					return err
 				}
@@ -235,10 +239,8 @@ func writeStatementFile(name, format string, r billing.StatementRecord) error {
 		err = r.WriteCSV(f)
 	case "json":
 		err = (&env{json: true, out: f}).print(r, nil)
-	case "text":
-		err = r.WriteText(f)
 	default:
-		err = usageError(fmt.Errorf("--format %q: want text, csv or json", format))
+		err = r.WriteText(f)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -256,7 +258,14 @@ func explainCommand(e *env) *cobra.Command {
 			if !events {
 				limit = 0
 			}
-			x, err := a.closer.Explain(ctx, billing.StatementID(args[0]), n, limit)
+			r, err := a.closer.Store.Statement(ctx, billing.StatementID(args[0]))
+			if err != nil {
+				return stateError(err)
+			}
+			if _, err := r.Line(n); err != nil {
+				return usageError(err)
+			}
+			x, err := a.closer.Explain(ctx, r.ID, n, limit)
 			if err != nil {
 				return stateError(err)
 			}
@@ -372,7 +381,7 @@ func receiptsCommand(e *env) *cobra.Command {
 			}
 			out, err := a.closer.ImportReceipts(ctx, rs)
 			if err != nil {
-				return err
+				return stateError(err)
 			}
 			return e.print(out, func(w io.Writer) error {
 				fmt.Fprintf(w, "%d settlements booked, %d known before\n", out.New, out.Known)
@@ -393,6 +402,9 @@ func verifyCommand(e *env) *cobra.Command {
 			m, err := period.ParseMonth(args[0])
 			if err != nil {
 				return usageError(err)
+			}
+			if err := a.drain(ctx); err != nil { // a store that was put back from a copy catches up first
+				return err
 			}
 			v, err := a.closer.Verify(ctx, m)
 			if err != nil {
@@ -425,6 +437,9 @@ func reconcileCommand(e *env) *cobra.Command {
 	c := command(e, "reconcile", "Compare independent counts of every stage, event to posting",
 		"mete reconcile\nmete reconcile --control gateway-totals.csv", cobra.NoArgs,
 		func(ctx context.Context, a *app, _ []string) error {
+			if err := a.drain(ctx); err != nil {
+				return err
+			}
 			r, err := a.reconciler.Reconcile(ctx)
 			if err != nil {
 				return err

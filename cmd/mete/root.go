@@ -28,6 +28,8 @@ contract, keeps the books, and makes monthly statements and payouts.
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	group(root)
+	root.Args = cobra.ArbitraryArgs
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
 	f := root.PersistentFlags()
 	f.StringVar(&e.dir, "dir", defaultDir(e), "data folder (or METE_DIR)")
@@ -40,7 +42,28 @@ contract, keeps the books, and makes monthly statements and payouts.
 		verifyCommand(e), reconcileCommand(e), payoutCommand(e), ledgerCommand(e), statusCommand(e),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() {
+			group(c)
+		}
+	}
 	return root
+}
+
+// group makes a command that only holds others refuse a word that is none of them;
+// cobra would show its help and call that done.
+func group(c *cobra.Command) {
+	c.SuggestionsMinimumDistance = 2
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return c.Help()
+		}
+		err := fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
+		}
+		return usageError(err)
+	}
 }
 
 func defaultDir(e *env) string {
