@@ -241,7 +241,6 @@ type service struct {
 	http, nats   int
 	cmd          *exec.Cmd
 	stderr       *bytes.Buffer
-	tokens       map[string]string
 	kills, early int // early: killed before it answered
 	down         time.Duration
 }
