@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +22,6 @@ import (
 	"mete/money"
 	"mete/partner"
 	"mete/period"
-	"mete/pricing"
 	"mete/store"
 )
 
@@ -652,11 +650,8 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	set := false
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "rapid.checks" })
-	if !set { // each draw closes about ten months twice over
-		_ = flag.Set("rapid.checks", "25")
+	if !set {
+		_ = flag.Set("rapid.checks", rapidChecks)
 	}
 	os.Exit(m.Run())
 }
-
-var _ = pricing.Line{}
-var _ = strings.TrimSpace

@@ -186,7 +186,7 @@ func TestLateOrNot(t *testing.T) {
 		t.Logf("%-28s %d", k, seen[k])
 	}
 	for _, k := range []string{"late", "corrections", "line sales", "line refunds", "line share", "line usage", "line referral", "line clawback", "line fee", "releases"} {
-		if seen[k] == 0 {
+		if seen[k] == 0 && !raceEnabled {
 			t.Errorf("no draw had %q: the test is weaker than it says", k)
 		}
 	}
