@@ -143,6 +143,9 @@ func writeTrialBalance(w io.Writer, bs []ledger.Balance) error {
 }
 
 func exportJournal(ctx context.Context, e *env, a *app, to, format string) error {
+	if format != "hledger" && format != "csv" {
+		return usageError(fmt.Errorf("--format %q: want hledger or csv", format))
+	}
 	var entries []ledger.Entry
 	for x, err := range a.closer.Ledger.Entries(ctx, ledger.Filter{}) {
 		if err != nil {
@@ -151,13 +154,10 @@ func exportJournal(ctx context.Context, e *env, a *app, to, format string) error
 		entries = append(entries, x)
 	}
 	return e.writeFile(to, func(w io.Writer) error {
-		switch format {
-		case "hledger":
-			return ledger.WriteJournal(w, entries)
-		case "csv":
+		if format == "csv" {
 			return writePostings(w, entries)
 		}
-		return usageError(fmt.Errorf("--format %q: want hledger or csv", format))
+		return ledger.WriteJournal(w, entries)
 	})
 }
 
