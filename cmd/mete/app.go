@@ -252,7 +252,7 @@ func (a *app) behind(ctx context.Context, upTo metering.Cutoff) (string, error) 
 
 // drain waits until everything that lies in the stream is stored.
 func (a *app) drain(ctx context.Context) error {
-	last, err := a.Last(ctx)
+	last, err := a.streams.Last(ctx, a.incarn)
 	if err != nil {
 		return err
 	}
