@@ -1,8 +1,9 @@
+//go:build !race
+
 package main
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -11,13 +12,10 @@ import (
 )
 
 // TestDemo runs the demonstration as people do, twice: the same seed makes the same
-// statements. Under the race detector it takes minutes, and runs with METE_CRASH=long.
+// statements. Under the race detector it would take minutes, so ./check runs it apart.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the demonstration takes a while")
-	}
-	if raceEnabled && os.Getenv("METE_CRASH") != "long" {
-		t.Skip("slow under the race detector: run it without, or with METE_CRASH=long")
 	}
 	first := runDemonstration(t)
 	if again := runDemonstration(t); again != first {
