@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 
+	"mete/catalogue"
 	"mete/ledger"
 	"mete/metering"
 	"mete/money"
@@ -23,18 +24,19 @@ type accountKey struct {
 	currency money.Currency
 }
 
+func compareAccounts(a, b accountKey) int {
+	return cmp.Or(cmp.Compare(a.partner, b.partner), cmp.Compare(a.currency, b.currency))
+}
+
 // statements assembles one statement for every partner with a contract in force, a
-// line, a correction, an adjustment, a release or a balance.
+// line, a correction, an adjustment, a release, a balance or a fee still to be earned.
 func (r *run) statements(ctx context.Context, out outcome) ([]Statement, error) {
 	accounts, err := r.accounts(ctx, out)
 	if err != nil {
 		return nil, err
 	}
-	keys := slices.SortedFunc(maps.Keys(accounts), func(a, b accountKey) int {
-		return cmp.Or(cmp.Compare(a.partner, b.partner), cmp.Compare(a.currency, b.currency))
-	})
 	var ss []Statement
-	for _, k := range keys {
+	for _, k := range slices.SortedFunc(maps.Keys(accounts), compareAccounts) {
 		s, err := r.assemble(ctx, r.manifest.Month, *accounts[k])
 		if err != nil {
 			return nil, err
@@ -59,13 +61,13 @@ func (r *run) accounts(ctx context.Context, out outcome) (map[accountKey]*accoun
 		}
 		return accounts[k]
 	}
-	processors := map[string]string{}
+	terms := map[string]*pricing.Terms{}
 	owner := map[partner.AppID]*account{}
 	for _, v := range snap.ContractsIn(m) {
 		a := of(v.Terms.Partner, v.Terms.Currency)
-		a.zone, a.round, a.payout = v.Terms.ZoneName, v.Terms.Round.Mode, mergePayout(a.payout, v.Terms.Payout)
-		a.terms = append(a.terms, TermsRef{Contract: v.Terms.Contract, Version: v.Terms.Version, Accepted: period.DateOf(v.AcceptedAt, v.Terms.Zone), By: v.AcceptedBy})
-		processors[v.Terms.Contract] = v.Terms.Processor
+		a.zone, a.inForce = v.Terms.ZoneName, append(a.inForce, v.Terms)
+		a.terms = append(a.terms, termsRef(v))
+		terms[v.Terms.Contract] = v.Terms
 		for _, app := range snap.AppsOf(v.Terms) {
 			owner[app] = a
 		}
@@ -76,7 +78,7 @@ func (r *run) accounts(ctx context.Context, out outcome) (map[accountKey]*accoun
 		}
 		for _, l := range p.Result.Lines {
 			a := of(l.Party, l.Currency)
-			a.priced = append(a.priced, Line{Section: section(l), Line: l, Processor: processors[l.Contract]})
+			a.priced = append(a.priced, Line{Section: section(l), Line: l}.under(terms[l.Contract]))
 		}
 		for _, c := range p.Result.Counted {
 			if a := owner[c.App]; a != nil {
@@ -97,7 +99,22 @@ func (r *run) accounts(ctx context.Context, out outcome) (map[accountKey]*accoun
 	if err := r.addLayers(ctx, of); err != nil {
 		return nil, err
 	}
-	return accounts, r.addBalances(ctx, of)
+	if err := r.addBalances(ctx, of); err != nil {
+		return nil, err
+	}
+	return accounts, r.addDeferred(ctx, accounts, of)
+}
+
+// termsRef names the version as statements do.
+func termsRef(v catalogue.VersionInForce) TermsRef {
+	ref := TermsRef{Contract: v.Terms.Contract, Version: v.Terms.Version, Accepted: period.DateOf(v.AcceptedAt, v.Terms.Zone), By: v.AcceptedBy}
+	if v.Terms.Collects == pricing.PartnerCollects {
+		ref.Collects = v.Terms.Collects
+	}
+	if v.Terms.Presentation == pricing.Principal {
+		ref.Presentation = v.Terms.Presentation
+	}
+	return ref
 }
 
 // count adds what became of a cell's events to the statement's evidence. Priced
@@ -109,6 +126,10 @@ func (a *account) count(c pricing.Counted) {
 	case "sandbox":
 		a.evidence.Sandbox += c.Events
 	case "unpriced":
+		if c.Why == pricing.NoExchangeRate {
+			a.evidence.NoRate += c.Events
+			return
+		}
 		a.evidence.Unpriced += c.Events
 	}
 }
@@ -129,21 +150,6 @@ func (r *run) addIgnored(ctx context.Context, owner map[partner.AppID]*account) 
 	return nil
 }
 
-// mergePayout keeps the payout terms of a partner's first contract; a reserve or a
-// minimum that only a later one names is taken from there.
-func mergePayout(have *pricing.PayoutTerms, t pricing.PayoutTerms) *pricing.PayoutTerms {
-	if have == nil {
-		return &t
-	}
-	if have.Minimum == nil {
-		have.Minimum = t.Minimum
-	}
-	if have.Reserve == nil {
-		have.Reserve = t.Reserve
-	}
-	return have
-}
-
 func (r *run) addAdjustments(ctx context.Context, of func(partner.ID, money.Currency) *account) error {
 	all, err := r.Store.Adjustments(ctx)
 	if err != nil {
@@ -152,7 +158,11 @@ func (r *run) addAdjustments(ctx context.Context, of func(partner.ID, money.Curr
 	for _, a := range all {
 		if slices.Contains(r.manifest.Adjust, a.ID) {
 			acc := of(a.Partner, a.Amount.Currency)
-			acc.adjustments = append(acc.adjustments, a)
+			l := a.line(r.manifest.Month)
+			if err := r.refersTo(ctx, a, &l); err != nil {
+				return fmt.Errorf("adjustment %s: %w", a.ID, err)
+			}
+			acc.adjustments = append(acc.adjustments, l)
 		}
 	}
 	return nil
@@ -164,19 +174,22 @@ func (r *run) addLayers(ctx context.Context, of func(partner.ID, money.Currency)
 		return err
 	}
 	for _, l := range layers {
-		a := of(l.Partner, l.Amount.Currency)
-		if l.ReleaseOn.Compare(r.manifest.Month.Last()) <= 0 {
-			// A date that fell into months without a close is released on the first
-			// day of this one.
-			if l.ReleaseOn.Before(r.manifest.Month.First()) {
-				l.ReleaseOn = r.manifest.Month.First()
-			}
-			a.due = append(a.due, l)
-		} else {
-			a.open = append(a.open, l)
-		}
+		of(l.Partner, l.Amount.Currency).addLayer(l, r.manifest.Month)
 	}
 	return nil
+}
+
+// addLayer says whether a layer is released in the month. A date that fell into months
+// without a close is released on the first day of this one.
+func (a *account) addLayer(l Layer, m period.Month) {
+	if m.Last().Before(l.ReleaseOn) {
+		a.open = append(a.open, l)
+		return
+	}
+	if l.ReleaseOn.Before(m.First()) {
+		l.ReleaseOn = m.First()
+	}
+	a.due = append(a.due, l)
 }
 
 // addBalances makes an account for every partner with something on the books.
@@ -185,7 +198,7 @@ func (r *run) addBalances(ctx context.Context, of func(partner.ID, money.Currenc
 	byAccount := map[ledger.Account]partner.ID{}
 	for id := range snap.Partners {
 		p := string(id)
-		for _, a := range []ledger.Account{ledger.PayablePending(p), ledger.PayableDue(p), ledger.PayableHeld(p), ledger.ReserveOf(p)} {
+		for _, a := range []ledger.Account{ledger.PayablePending(p), ledger.PayableDue(p), ledger.PayableHeld(p), ledger.ReserveOf(p), ledger.ReceivablePartner(p), ledger.Accrued(p)} {
 			byAccount[a] = id
 		}
 	}
@@ -210,6 +223,8 @@ func (c *Closer) checkBalances(ctx context.Context, ss []Statement) error {
 		}{
 			{ledger.Payable(string(s.Partner)), s.Closing()},
 			{ledger.ReserveOf(string(s.Partner)), s.ClosingReserve()},
+			{ledger.ReceivablePartner(string(s.Partner)), s.Owes().Neg()},
+			{ledger.Accrued(string(s.Partner)), s.accrued()},
 		} {
 			book, err := c.credit(ctx, side.prefix, s.Currency, s.Month.Last())
 			if err != nil {

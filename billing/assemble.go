@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -26,13 +25,13 @@ type account struct {
 	currency    money.Currency
 	zone        string
 	terms       []TermsRef
-	payout      *pricing.PayoutTerms
-	round       money.Mode // of the reserve
+	inForce     []*pricing.Terms // in order of contract and beginning
 	priced      []Line
 	corrections []Line
-	adjustments []Adjustment
-	due         []Layer // layers released in this month
-	open        []Layer // layers that stay
+	adjustments []Line
+	due         []Layer    // layers released in this month
+	open        []Layer    // layers that stay
+	deferred    []Deferred // what earlier statements charged to be earned over months
 	evidence    Evidence
 }
 
@@ -53,7 +52,10 @@ func (c *run) assemble(ctx context.Context, m period.Month, a account) (Statemen
 	if err := s.reserve(a); err != nil {
 		return Statement{}, fmt.Errorf("statement %s: reserve: %w", s.ID, err)
 	}
-	if err := c.balances(ctx, &s); err != nil {
+	if err := s.earn(a.deferred); err != nil {
+		return Statement{}, fmt.Errorf("statement %s: deferred: %w", s.ID, err)
+	}
+	if err := c.balances(ctx, &s, a); err != nil {
 		return Statement{}, fmt.Errorf("statement %s: balances: %w", s.ID, err)
 	}
 	if before, err := c.Store.Statement(ctx, NewStatementID(market.Entity, a.partner.ID, a.currency, m.Add(-1))); err == nil {
@@ -62,9 +64,8 @@ func (c *run) assemble(ctx context.Context, m period.Month, a account) (Statemen
 	if a.partner.Payee.Rail != "" {
 		s.PayTo = a.partner.Payee.Rail + " ****" + a.partner.Payee.Last4
 	}
-	if a.payout != nil {
-		s.Minimum = a.payout.Minimum
-	}
+	payout := pricing.PayoutOf(a.inForce)
+	s.Minimum, s.Keep = payout.Minimum, payout.Keep
 	on, err := payOn(snap, m)
 	if err != nil {
 		return Statement{}, fmt.Errorf("statement %s: pay date: %w", s.ID, err)
@@ -75,10 +76,7 @@ func (c *run) assemble(ctx context.Context, m period.Month, a account) (Statemen
 
 // addLines puts the lines in the order of the page and adds them up.
 func (s *Statement) addLines(a account) error {
-	lines := slices.Concat(a.priced, a.corrections)
-	for _, adj := range a.adjustments {
-		lines = append(lines, adj.line(s.Month))
-	}
+	lines := slices.Concat(a.priced, a.corrections, a.adjustments)
 	slices.SortStableFunc(lines, func(x, y Line) int {
 		return cmp.Or(cmp.Compare(x.Section, y.Section), x.Corrects.Compare(y.Corrects), cmp.Compare(partOrder(x), partOrder(y)))
 	})
@@ -90,10 +88,11 @@ func (s *Statement) addLines(a account) error {
 		if s.Earned, err = s.Earned.Add(l.Amount); err != nil {
 			return err
 		}
-		switch l.Section {
-		case Sales:
+		switch {
+		case l.Part == "collected", l.Part == "accrued", l.Part == "contested":
+		case l.Section == Sales:
 			s.NetSales, err = s.NetSales.Add(l.Amount)
-		case Charges:
+		case l.Section == Charges:
 			s.Charges, err = s.Charges.Sub(l.Amount)
 		}
 		if err != nil {
@@ -119,18 +118,20 @@ func (l Line) events() int64 {
 
 // partOrder is where a part stands inside its section.
 func partOrder(l Line) int {
-	return slices.Index([]string{"sales", "refunds", "chargebacks", "share", "quality", "usage", "fee", "referral", "clawback"}, l.Part)
+	return slices.Index(pricing.Parts(), l.Part)
 }
 
 // section is where a priced line stands.
 func section(l pricing.Line) Section {
 	switch l.Part {
-	case "sales", "refunds", "chargebacks":
+	case "sales", "refunds", "chargebacks", "written_off", "collected", "accrued", "contested":
 		return Sales
 	case "referral", "clawback":
 		if l.Part == "referral" && l.Amount.Minor < 0 || l.Part == "clawback" && l.Amount.Minor > 0 {
 			return Charges
 		}
+		return Besides
+	case "split", "guarantee", "pass_through", "tax":
 		return Besides
 	}
 	return Charges
@@ -159,27 +160,18 @@ func (s *Statement) reserve(a account) error {
 		s.Releases = append(s.Releases, Release{Layer: l, On: l.ReleaseOn})
 	}
 	s.Layers = a.open
-	if a.payout == nil || a.payout.Reserve == nil {
-		return nil
-	}
-	r := a.payout.Reserve
-	base := money.New(0, s.Currency)
-	var err error
+	var lines []pricing.Line // of the month itself
 	for _, l := range s.Lines {
-		if l.Section == Corrections || !inBase(r.Of, l) {
-			continue
-		}
-		if base, err = base.Add(l.Amount); err != nil {
-			return err
+		if l.Section != Corrections {
+			lines = append(lines, l.Line)
 		}
 	}
-	if base.Minor <= 0 {
-		return nil
-	}
-	kept, err := money.Round(base.Decimal().Mul(r.Rate), s.Currency, a.round)
+	payout := pricing.PayoutOf(a.inForce)
+	base, kept, err := payout.Reserved(lines, s.Currency)
 	if err != nil || kept.IsZero() {
 		return err
 	}
+	r := payout.Reserve
 	s.Kept = &Kept{
 		Rate: r.Rate.Shift(2).String() + "%", Of: r.Of, Base: base, Amount: kept,
 		ReleaseOn: s.Month.Last().AddDays(r.ReleaseAfter),
@@ -190,21 +182,9 @@ func (s *Statement) reserve(a account) error {
 	return nil
 }
 
-// inBase reports whether a line belongs to the base of a reserve: net sales are sales
-// less refunds, proceeds are net sales less our share, earned is everything.
-func inBase(of string, l Line) bool {
-	switch of {
-	case "net_sales":
-		return l.Section == Sales
-	case "proceeds":
-		return l.Section == Sales || l.Part == "share" || l.Part == "quality"
-	}
-	return true
-}
-
 // balances fills in the movement of the partner's payable and reserve, as booked.
-func (c *run) balances(ctx context.Context, s *Statement) error {
-	own := map[string]bool{s.EntryID(): true, "reserve:" + string(s.ID): true}
+func (c *run) balances(ctx context.Context, s *Statement, a account) error {
+	own := map[string]bool{s.EntryID(): true, "reserve:" + string(s.ID): true, s.setOffID(): true}
 	for _, r := range s.Releases {
 		own["release:"+string(r.Statement)] = true
 	}
@@ -216,7 +196,17 @@ func (c *run) balances(ctx context.Context, s *Statement) error {
 	if err != nil {
 		return err
 	}
-	payable = append(payable, Movement{What: "Earned", Kind: "earned", Amount: s.Earned})
+	if err := c.accrue(ctx, s); err != nil {
+		return err
+	}
+	if err := c.charge(ctx, s); err != nil {
+		return err
+	}
+	earned := Movement{What: "Earned", Kind: "earned", Amount: s.toPayable()}
+	if s.Owed != nil {
+		earned.What = "Earned, what you owe us apart"
+	}
+	payable = append(payable, earned)
 	if s.Kept != nil {
 		what := fmt.Sprintf("Reserve: %s of %s (%s)", s.Kept.Rate, s.Kept.Base.Grouped(), strings.ReplaceAll(s.Kept.Of, "_", " "))
 		payable = append(payable, Movement{what, "reserve", s.Kept.Amount.Neg()})
@@ -227,6 +217,9 @@ func (c *run) balances(ctx context.Context, s *Statement) error {
 		payable = append(payable, Movement{what, "release", r.Amount})
 		reserve = append(reserve, Movement{what, "release", r.Amount.Neg()})
 	}
+	if payable, err = c.setOff(ctx, s, a, payable); err != nil {
+		return err
+	}
 	if s.Payable, err = closeMovements(payable, s.Month); err != nil {
 		return err
 	}
@@ -235,7 +228,7 @@ func (c *run) balances(ctx context.Context, s *Statement) error {
 }
 
 // movementOrder is the order of kinds in the balance block.
-var movementOrder = []string{"opening", "earned", "reserve", "release", "withheld", "paid", "returned", "received", "other", "closing"}
+var movementOrder = []string{"opening", "earned", "reserve", "release", "set off", "charged", "withheld", "paid", "returned", "received", "other", "closing"}
 
 // movements are the opening balance of a liability and what was booked on it in the
 // statement's month by others than the statement itself, credit positive.
@@ -259,13 +252,26 @@ func (c *run) movements(ctx context.Context, s Statement, prefix ledger.Account,
 		if own[e.ID] {
 			continue
 		}
-		sum := money.New(0, s.Currency)
+		sum, tax := money.New(0, s.Currency), money.New(0, s.Currency) // tax: withheld from a payout, or given back with it
 		for _, p := range e.Postings {
-			if p.Account.Under(prefix) && p.Amount.Currency == s.Currency {
-				if sum, err = sum.Sub(p.Amount); err != nil {
-					return nil, err
-				}
+			if p.Amount.Currency != s.Currency {
+				continue
 			}
+			switch {
+			case p.Account.Under(prefix):
+				sum, err = sum.Sub(p.Amount)
+			case p.Account.Under(ledger.TaxesWithheld()):
+				tax, err = tax.Add(p.Amount)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		if !sum.IsZero() && !tax.IsZero() {
+			if sum, err = sum.Sub(tax); err != nil {
+				return nil, err
+			}
+			out = append(out, Movement{"Tax withheld: " + e.Memo, "withheld", tax})
 		}
 		if !sum.IsZero() {
 			out = append(out, Movement{e.Memo, movementKind(e.Kind, sum), sum})
@@ -276,6 +282,8 @@ func (c *run) movements(ctx context.Context, s Statement, prefix ledger.Account,
 
 func movementKind(entryKind string, credit money.Amount) string {
 	switch {
+	case entryKind == "received":
+		return "received"
 	case entryKind != "payout":
 		return "other"
 	case credit.Minor > 0:
@@ -297,70 +305,4 @@ func closeMovements(ms []Movement, m period.Month) ([]Movement, error) {
 		}
 	}
 	return append(ms, Movement{fmt.Sprintf("Closing %d %s", m.Last().Day, m.Month), "closing", sum}), nil
-}
-
-// difference is the line that brings a closed month's key from what was posted to
-// what it comes to now. It is false when nothing changed; late events that cost
-// nothing change the count, and stand on the page for that.
-func difference(posted, now *pricing.Line, cause string) (Line, bool, error) {
-	base := now
-	if base == nil {
-		base = posted
-	}
-	old, recomputed := money.New(0, base.Currency), money.New(0, base.Currency)
-	var oldCount, count int64
-	oldQuantity, quantity := decimal.Zero, decimal.Zero
-	taxes := map[string]money.Amount{}
-	if posted != nil {
-		old, oldCount, oldQuantity = posted.Amount, posted.Count, posted.Quantity
-		if err := addTaxes(taxes, posted.Taxes, true); err != nil {
-			return Line{}, false, err
-		}
-	}
-	if now != nil {
-		recomputed, count, quantity = now.Amount, now.Count, now.Quantity
-		if err := addTaxes(taxes, now.Taxes, false); err != nil {
-			return Line{}, false, err
-		}
-	}
-	amount, err := recomputed.Sub(old)
-	if err != nil {
-		return Line{}, false, err
-	}
-	l := Line{
-		Section: Corrections, Corrects: base.Month, Posted: &old, Recomputed: &recomputed, Cause: cause,
-		Line: *base,
-	}
-	l.Amount, l.Count, l.Exact, l.Quantity = amount, count-oldCount, amount.Decimal(), quantity.Sub(oldQuantity)
-	l.Text = fmt.Sprintf("%s: %s", base.Month.Month, base.Text)
-	l.Taxes, l.Allocations, l.Base = nil, nil, nil
-	l.Derivation = []pricing.Step{
-		{What: "recomputed with the late events", Of: recomputed.Decimal(), Times: decimal.NewFromInt(1), Is: recomputed.Decimal()},
-		{What: "less what was posted before", Of: old.Decimal(), Times: decimal.NewFromInt(-1), Is: old.Decimal().Neg()},
-	}
-	for _, j := range slices.Sorted(maps.Keys(taxes)) {
-		if !taxes[j].IsZero() {
-			l.Taxes = append(l.Taxes, pricing.Tax{Jurisdiction: j, Amount: taxes[j]})
-		}
-	}
-	return l, !amount.IsZero() || len(l.Taxes) > 0 || l.events() != 0, nil
-}
-
-func addTaxes(sums map[string]money.Amount, taxes []pricing.Tax, subtract bool) error {
-	for _, t := range taxes {
-		a := t.Amount
-		if subtract {
-			a = a.Neg()
-		}
-		sum, ok := sums[t.Jurisdiction]
-		if !ok {
-			sum = money.New(0, a.Currency)
-		}
-		sum, err := sum.Add(a)
-		if err != nil {
-			return err
-		}
-		sums[t.Jurisdiction] = sum
-	}
-	return nil
 }

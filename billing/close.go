@@ -19,10 +19,6 @@ import (
 	"mete/pricing"
 )
 
-// Engine is the version of the arithmetic. A change that can move a cent gets a new
-// one, and manifests say which one made them.
-const Engine = "mete-1"
-
 // The steps of a close at which a crash is tried.
 const (
 	afterManifest   failpoint.Point = "close.after-manifest"
@@ -51,6 +47,9 @@ type Catalogue interface {
 	// Current is the catalogue with the last version of everything.
 	Current(ctx context.Context) (*catalogue.Snapshot, error)
 
+	// History is every version of one object, oldest first.
+	History(ctx context.Context, k catalogue.Kind, id string) ([]catalogue.Version, error)
+
 	// FromRefs is the catalogue of exactly these versions.
 	FromRefs(ctx context.Context, refs []catalogue.Ref) (*catalogue.Snapshot, error)
 }
@@ -63,6 +62,12 @@ type Closer struct {
 	Stream    Stream
 	Catalogue Catalogue
 	Progress  func(step string, done, of int) // may be nil
+
+	// Redactions are the values that were overwritten in the metering store; nil: none.
+	Redactions metering.Redactor
+
+	// Facts are what sources say beside their events; nil: nothing.
+	Facts metering.SourceFacts
 }
 
 // CloseRequest says which month is closed, by whom and when.
@@ -79,9 +84,13 @@ type CloseReport struct {
 	Already    bool              `json:"already,omitempty"` // it was closed before; nothing was done
 	Statements []StatementRecord `json:"statements"`
 	Groups     int               `json:"groups"`
-	Repriced   []period.Month    `json:"repriced,omitempty"` // closed months priced again for late events
+	Repriced   []period.Month    `json:"repriced,omitempty"` // closed months priced again, for late events or corrected terms
 	LateEvents int64             `json:"late_events"`
 	TooLate    []pricing.Line    `json:"too_late,omitempty"` // differences a late limit bars
+	NoRates    []NoRate          `json:"no_rates,omitempty"` // amounts that no exchange rate was there for
+
+	Corrections []catalogue.Correction `json:"corrections,omitempty"`  // of terms, that this close is the first to price forward
+	OpenAppeals []string               `json:"open_appeals,omitempty"` // their measures froze as measured
 }
 
 // Close closes a month: it pins everything the month depends on, waits for the
@@ -135,7 +144,7 @@ func (c *Closer) Close(ctx context.Context, req CloseRequest) (CloseReport, erro
 	if err != nil {
 		return CloseReport{}, fmt.Errorf("close %s: %w", req.Month, err)
 	}
-	report := CloseReport{Month: req.Month, Groups: out.groups, Repriced: out.repriced, LateEvents: out.late, TooLate: out.barred}
+	report := CloseReport{Month: req.Month, Groups: out.groups, Repriced: out.repriced, LateEvents: out.late, TooLate: out.barred, OpenAppeals: m.OpenAppeals, NoRates: out.noRates(), Corrections: out.corrected}
 	for i, s := range statements {
 		entries, err := s.Entries()
 		if err != nil {
@@ -210,11 +219,15 @@ func (c *Closer) manifest(ctx context.Context, status MonthStatus, req CloseRequ
 			m.Adjust = append(m.Adjust, a.ID)
 		}
 	}
+	if err := c.pinAppeals(ctx, &m); err != nil {
+		return Manifest{}, err
+	}
 	return c.Store.BeginClose(ctx, m)
 }
 
 // checkSilent refuses the close while a source that must speak was silent before
-// month end for longer than its catalogue allows, unless it is accepted by name.
+// month end for longer than its catalogue allows, unless it is accepted by name. It
+// speaks by an event or by a heartbeat: one that has nothing to send says so.
 func (c *Closer) checkSilent(ctx context.Context, snap *catalogue.Snapshot, req CloseRequest, cutoff metering.Cutoff) error {
 	end := req.Month.In(snap.Marketplace.Zone).End
 	var silent []string
@@ -227,6 +240,11 @@ func (c *Closer) checkSilent(ctx context.Context, snap *catalogue.Snapshot, req 
 		spoke, err := c.spoke(ctx, s.Name, metering.Span{Start: since, End: end, UpTo: cutoff})
 		if err != nil {
 			return err
+		}
+		if !spoke && c.Facts != nil {
+			if spoke, err = c.Facts.Alive(ctx, s.Name, since, end); err != nil {
+				return err
+			}
 		}
 		if !spoke {
 			silent = append(silent, fmt.Sprintf("%s since %s or before", s.Name, instant(since)))
@@ -288,6 +306,7 @@ type run struct {
 	manifest  Manifest
 	snapshots map[period.Month]*catalogue.Snapshot
 	reader    *usageReader
+	appeals   []Appeal // nil: not read yet
 }
 
 func (c *Closer) newRun(ctx context.Context, m Manifest) (*run, error) {
@@ -301,7 +320,8 @@ func (c *Closer) newRun(ctx context.Context, m Manifest) (*run, error) {
 	}, nil
 }
 
-// snapshot is the catalogue that a month is priced under: that of its own manifest.
+// snapshot is the catalogue that a month is priced under: that of its own manifest,
+// with the corrections that the month that closes has.
 func (r *run) snapshot(ctx context.Context, m period.Month) (*catalogue.Snapshot, error) {
 	if s, ok := r.snapshots[m]; ok {
 		return s, nil
@@ -317,34 +337,31 @@ func (r *run) snapshot(ctx context.Context, m period.Month) (*catalogue.Snapshot
 	if err != nil {
 		return nil, fmt.Errorf("catalogue of %s: %w", m, err)
 	}
+	if forward(r.manifest.Engine) {
+		s = s.CorrectedBy(r.snapshots[r.manifest.Month])
+	}
 	r.snapshots[m] = s
 	return s, nil
 }
 
-// freeze computes and keeps the month's scorecards.
+// freeze computes and keeps the month's scorecards, and which apps may be placed.
 func (r *run) freeze(ctx context.Context) error {
-	cards, err := r.scorecards(ctx)
+	cards, err := r.frozenCards(ctx)
 	if err != nil {
 		return err
 	}
-	return r.Store.FreezeScorecards(ctx, r.manifest.Month, cards)
+	if err := r.Store.FreezeScorecards(ctx, r.manifest.Month, cards); err != nil {
+		return err
+	}
+	placed, err := r.placements(ctx, r.manifest.Month)
+	if err != nil {
+		return fmt.Errorf("placement: %w", err)
+	}
+	return r.Store.FreezePlacements(ctx, r.manifest.Month, placed)
 }
 
-func (r *run) scorecards(ctx context.Context) ([]pricing.Scorecard, error) {
-	m := r.manifest.Month
-	snap := r.snapshots[m]
-	seen := map[partner.AppID]bool{}
-	var apps []scoredApp
-	for _, v := range snap.ContractsIn(m) {
-		for _, id := range snap.AppsOf(v.Terms) {
-			if app, ok := snap.Apps[id]; ok && !seen[id] {
-				seen[id] = true
-				apps = append(apps, scoredApp{app, m.In(v.Terms.Zone)})
-			}
-		}
-	}
-	slices.SortFunc(apps, func(a, b scoredApp) int { return cmp.Compare(a.app.ID, b.app.ID) })
-	return r.reader.scorecards(ctx, m, apps)
+func (r *run) scorecards(ctx context.Context, m period.Month) ([]pricing.Scorecard, error) {
+	return r.reader.scorecards(ctx, m, r.scoredApps(m), r.undated())
 }
 
 // outcome is what pricing a close comes to.
@@ -355,6 +372,7 @@ type outcome struct {
 	repriced    []period.Month
 	late        int64
 	groups      int
+	corrected   []catalogue.Correction
 }
 
 // price prices what late events changed in closed months, in order of time, and then
@@ -366,12 +384,18 @@ func (r *run) price(ctx context.Context) (outcome, error) {
 		return out, err
 	}
 	out.late = late.count
-	start := late.first
-	p := &pricer{run: r, late: late, start: start, dirty: map[string]bool{}, fresh: map[SaleRef]map[string]pricing.Attribution{}}
-	if p.after, err = r.totalsAfter(ctx, start.Add(-1)); err != nil {
+	p := r.pricer(late)
+	if p.amended, err = r.newCorrections(ctx); err != nil {
 		return out, err
 	}
-	for m := start; m.Before(r.manifest.Month); m = m.Add(1) {
+	if first := p.amended.first; len(p.amended.all) > 0 && first.Before(p.start) {
+		p.start = first
+	}
+	out.corrected = p.amended.all
+	if p.after, err = r.totalsAfter(ctx, p.start.Add(-1)); err != nil {
+		return out, err
+	}
+	for m := p.start; m.Before(r.manifest.Month); m = m.Add(1) {
 		if err := p.reprice(ctx, m, &out); err != nil {
 			return out, fmt.Errorf("late events of %s: %w", m, err)
 		}
@@ -383,56 +407,6 @@ func (r *run) price(ctx context.Context) (outcome, error) {
 	out.groups = len(groups)
 	out.priced = append(out.priced, groups...)
 	return out, nil
-}
-
-// lateEvents are what came after the last close for time before this month: how
-// many, and from which closed month on they reach each app.
-type lateEvents struct {
-	count int64
-	first period.Month                   // of all apps; the month that is closed when nothing is late
-	apps  map[partner.AppID]period.Month // first month reached
-}
-
-func (r *run) lateEvents(ctx context.Context) (lateEvents, error) {
-	late := lateEvents{first: r.manifest.Month, apps: map[partner.AppID]period.Month{}}
-	months, err := r.Store.Months(ctx)
-	if err != nil {
-		return late, err
-	}
-	var closed []MonthStatus
-	for _, s := range months {
-		if s.Month.Before(r.manifest.Month) && s.Manifest != nil {
-			closed = append(closed, s)
-		}
-	}
-	if len(closed) == 0 {
-		return late, nil
-	}
-	earliest, last := closed[0].Month, closed[len(closed)-1]
-	var end time.Time
-	for _, b := range r.manifest.Bounds {
-		end = later(end, b.Start)
-	}
-	found, err := r.Events.Late(ctx, metering.Span{After: last.Manifest.Cutoff, UpTo: r.manifest.Cutoff, End: end})
-	if err != nil {
-		return late, fmt.Errorf("late events: %w", err)
-	}
-	for _, l := range found {
-		late.count += l.Count
-		// The instant lies in one month or its neighbour, depending on the zone;
-		// starting one too early prices a month that comes to the same.
-		m := period.MonthOf(l.Earliest, time.UTC).Add(-1)
-		if m.Before(earliest) {
-			m = earliest
-		}
-		if was, ok := late.apps[l.App]; !ok || m.Before(was) {
-			late.apps[l.App] = m
-		}
-		if m.Before(late.first) {
-			late.first = m
-		}
-	}
-	return late, nil
 }
 
 // totalKey says whose a running total is: a contract's, or, where a ladder runs over
@@ -525,127 +499,35 @@ func (r *run) takeTotals(ctx context.Context, m period.Month, need map[string]bo
 // next.
 type pricer struct {
 	*run
-	late  lateEvents
-	dirty map[string]bool                            // totals that late events changed in this walk
-	start period.Month                               // of the walk
-	after map[string][]pricing.Total                 // by contract, at the end of the month before
-	fresh map[SaleRef]map[string]pricing.Attribution // made in this walk, by sale and contract/rule
+	late    lateEvents
+	amended corrections
+	only    map[partner.ID]bool                        // nil: price the groups of all partners
+	dirty   map[string]bool                            // totals that late events changed in this walk
+	start   period.Month                               // of the walk
+	after   map[string][]pricing.Total                 // by contract, at the end of the month before
+	fresh   map[SaleRef]map[string]pricing.Attribution // made in this walk, by sale and contract/rule
 }
 
-// reprice prices a closed month's groups again under its own manifest and turns what
-// changed into corrections.
-func (p *pricer) reprice(ctx context.Context, m period.Month, out *outcome) error {
-	before, err := p.Store.PricedMonth(ctx, m, p.manifest.Month)
+// pricer begins a walk at the first month that late events reach, with no totals yet.
+func (r *run) pricer(late lateEvents) *pricer {
+	return &pricer{run: r, late: late, start: late.first, dirty: map[string]bool{}, after: map[string][]pricing.Total{},
+		fresh: map[SaleRef]map[string]pricing.Attribution{}}
+}
+
+// cards are the scorecards that a month is priced with: frozen, or, while it is being
+// closed, as they will be, with what appeals changed since. A shadow is not scored.
+func (p *pricer) cards(ctx context.Context, m period.Month) ([]pricing.Scorecard, error) {
+	if p.reader.shadow {
+		return nil, nil
+	}
+	cards, err := p.Store.Scorecards(ctx, m)
+	if err == nil && len(cards) == 0 && !p.kept() {
+		cards, err = p.scorecards(ctx, m)
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	old := map[string]Priced{}
-	for _, b := range before {
-		old[b.Group] = b
-	}
-	groups, err := p.month(ctx, m, old)
-	if err != nil {
-		return err
-	}
-	snap := p.snapshots[m]
-	for i := range groups {
-		was := old[groups[i].Group]
-		lines, barred, err := p.differences(m, snap, was, groups[i])
-		if err != nil {
-			return fmt.Errorf("group %s: %w", groups[i].Group, err)
-		}
-		groups[i].Barred = barred // against what statements hold, so with what was barred before
-		out.priced = append(out.priced, groups[i])
-		out.corrections = append(out.corrections, lines...)
-		out.barred = append(out.barred, barred...)
-	}
-	if len(groups) > 0 {
-		out.repriced = append(out.repriced, m)
-	}
-	return nil
-}
-
-// differences are the lines that bring a group's posted month to what it comes to
-// now.
-func (p *pricer) differences(m period.Month, snap *catalogue.Snapshot, was, now Priced) (lines []Line, barred []pricing.Line, err error) {
-	limits, processors := map[string]int{}, map[string]string{}
-	for _, v := range snap.ContractsIn(m) {
-		limits[v.Terms.Contract] = v.Terms.LateLimit
-		processors[v.Terms.Contract] = v.Terms.Processor
-	}
-	posted := was.posted()
-	keys := map[pricing.LineKey]bool{}
-	current := map[pricing.LineKey]*pricing.Line{}
-	for i := range now.Result.Lines {
-		l := &now.Result.Lines[i]
-		current[l.LineKey] = l
-		keys[l.LineKey] = true
-	}
-	for k := range posted {
-		keys[k] = true
-	}
-	age := monthsBetween(m, p.manifest.Month)
-	for _, k := range slices.SortedFunc(maps.Keys(keys), compareKeys) {
-		l, differs, err := difference(posted[k], current[k], cause(m, current[k], posted[k]))
-		if err != nil {
-			return nil, nil, err
-		}
-		if !differs {
-			continue
-		}
-		l.Processor = processors[k.Contract]
-		if limit := limits[k.Contract]; limit > 0 && age > limit && l.Amount.Minor < 0 && k.Part != "sales" && k.Part != "refunds" {
-			barred = append(barred, l.Line)
-			continue
-		}
-		lines = append(lines, l)
-	}
-	return lines, barred, nil
-}
-
-// posted is what the statements so far hold of the group's month, by key: the newest
-// pricing without what a late limit barred.
-func (p Priced) posted() map[pricing.LineKey]*pricing.Line {
-	out := map[pricing.LineKey]*pricing.Line{}
-	for i := range p.Result.Lines {
-		l := p.Result.Lines[i]
-		out[l.LineKey] = &l
-	}
-	for _, b := range p.Barred {
-		if l, ok := out[b.LineKey]; ok {
-			l.Amount = must(l.Amount.Sub(b.Amount))
-		}
-	}
-	return out
-}
-
-// cause says in words why a closed month changed.
-func cause(m period.Month, now, posted *pricing.Line) string {
-	var delta int64
-	if now != nil {
-		delta += now.Count
-	}
-	if posted != nil {
-		delta -= posted.Count
-	}
-	switch {
-	case delta == 1:
-		return fmt.Sprintf("1 event of %s reached us after its close", m.Month)
-	case delta == -1:
-		return fmt.Sprintf("1 event of %s was voided after its close", m.Month)
-	case delta > 0:
-		return fmt.Sprintf("%s events of %s reached us after its close", groupInt(delta), m.Month)
-	case delta < 0:
-		return fmt.Sprintf("%s events of %s were voided after its close", groupInt(-delta), m.Month)
-	}
-	return fmt.Sprintf("late events moved the tiers or refunds that %s was priced at", m.Month)
-}
-
-func monthsBetween(a, b period.Month) int { return (b.Year-a.Year)*12 + int(b.Month-a.Month) }
-
-func compareKeys(a, b pricing.LineKey) int {
-	return cmp.Or(a.Month.Compare(b.Month), cmp.Compare(a.Party, b.Party), cmp.Compare(a.Contract, b.Contract),
-		cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Part, b.Part), cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Currency, b.Currency))
+	return p.corrected(ctx, m, cards)
 }
 
 // month prices the groups of a month and makes its totals the ones before the next. Of
@@ -656,10 +538,7 @@ func (p *pricer) month(ctx context.Context, m period.Month, old map[string]Price
 	if err != nil {
 		return nil, err
 	}
-	cards, err := p.Store.Scorecards(ctx, m)
-	if errors.Is(err, ErrNotFound) && m == p.manifest.Month {
-		cards, err = p.run.scorecards(ctx)
-	}
+	cards, err := p.cards(ctx, m)
 	if err != nil {
 		return nil, err
 	}
@@ -667,6 +546,9 @@ func (p *pricer) month(ctx context.Context, m period.Month, old map[string]Price
 	maps.Copy(after, p.after) // a contract that rests for a month keeps its totals
 	var out []Priced
 	for _, g := range snap.Groups(m) {
+		if p.only != nil && !slices.ContainsFunc(g.Partners, func(id partner.ID) bool { return p.only[id] }) {
+			continue
+		}
 		was, priced := old[g.ID]
 		keys := totalKeys(snap, g)
 		if priced && !p.reached(snap, m, g, keys) {
@@ -707,10 +589,13 @@ func (p *pricer) remember(as []pricing.Attribution) {
 	}
 }
 
-// reached reports whether late events can change a group's month: its own, those of
-// customers it referred, or ones that changed its totals before.
+// reached reports whether late events or corrected terms can change a group's month: its
+// own, those of customers it referred, or ones that changed its totals before.
 func (p *pricer) reached(snap *catalogue.Snapshot, m period.Month, g catalogue.ScopeGroup, keys []string) bool {
 	if slices.ContainsFunc(keys, func(k string) bool { return p.dirty[k] }) {
+		return true
+	}
+	if p.amended.reach(m, g) {
 		return true
 	}
 	for _, v := range g.Contracts {
@@ -732,25 +617,35 @@ func (p *pricer) input(ctx context.Context, snap *catalogue.Snapshot, m period.M
 	var end time.Time
 	apps := map[partner.AppID]bool{}
 	parties := map[partner.ID]bool{}
-	needLeads := false
+	bringers := map[partner.ID]bool{}
 	for _, v := range g.Contracts {
 		end = later(end, v.Period.End)
 		for _, a := range snap.AppsOf(v.Terms) {
 			apps[a] = true
 		}
 		parties[v.Terms.Partner] = true
-		needLeads = needLeads || v.Terms.NeedsLeads()
+		for _, id := range v.Terms.Bringers() {
+			bringers[id] = true
+		}
 	}
 	referred := map[partner.CustomerID]bool{}
-	if needLeads {
+	if len(bringers) > 0 {
+		if p.first() {
+			bringers = parties
+		}
 		facts, err := p.reader.until(ctx, end, leadTypes)
 		if err != nil {
 			return in, err
 		}
-		for _, l := range pricing.FoldLeads(facts, snap.CodeList()) {
-			if parties[l.Referrer] {
-				in.Leads = append(in.Leads, l)
+		leads := pricing.FoldLeads(facts, snap.CodeList())
+		for _, l := range leads {
+			if bringers[l.Referrer] {
 				referred[l.Customer] = true
+			}
+		}
+		for _, l := range leads { // those of others too: a customer is brought once
+			if bringers[l.Referrer] || referred[l.Customer] && !p.first() {
+				in.Leads = append(in.Leads, l)
 			}
 		}
 	}
@@ -766,8 +661,13 @@ func (p *pricer) input(ctx context.Context, snap *catalogue.Snapshot, m period.M
 			also = referred
 		}
 		seg.Usage, seg.Transactions = s.of(snap.AppsOf(v.Terms), also)
+		alone, err := p.reader.alone(ctx, v.Period, snap.AppsOf(v.Terms), typesAlone(v.Terms, snap.Meters))
+		if err != nil {
+			return in, err
+		}
+		seg.Transactions = append(seg.Transactions, alone...)
 		for _, t := range seg.Transactions {
-			if t.Data.RefersTo != "" && (t.Type == metering.SaleRefunded || t.Type == metering.SaleChargebackLost) {
+			if t.Data.RefersTo != "" && (t.Type == metering.SaleRefunded || t.Type == metering.SaleChargebackLost || t.Type == metering.SaleWrittenOff) {
 				refunds = append(refunds, SaleRef{t.Source, t.Data.RefersTo})
 			}
 		}
@@ -786,6 +686,7 @@ func (p *pricer) input(ctx context.Context, snap *catalogue.Snapshot, m period.M
 			in.Scorecards = append(in.Scorecards, c)
 		}
 	}
+	in.GatherRates(rateRows(snap))
 	for _, id := range slices.Sorted(maps.Keys(apps)) {
 		in.Apps = append(in.Apps, snap.Apps[id])
 	}
@@ -807,9 +708,10 @@ func carry(after map[string][]pricing.Total, keys []string, totals []pricing.Tot
 
 // originals are what was attributed to the sales that refunds name: made in this
 // walk, or kept by an earlier close for a month before it. What was kept for a month
-// of the walk counts no more, since it is priced again here.
+// of the walk counts no more, since it is priced again here. Nothing is kept of what
+// shadows attribute, and what is kept is not theirs.
 func (p *pricer) originals(ctx context.Context, refs []SaleRef) ([]pricing.Attribution, error) {
-	if len(refs) == 0 {
+	if len(refs) == 0 || p.reader.shadow {
 		return nil, nil
 	}
 	kept, err := p.Store.Attributions(ctx, refs, p.manifest.Month)

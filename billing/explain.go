@@ -5,15 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/shopspring/decimal"
 
+	"mete/catalogue"
 	"mete/metering"
 	"mete/money"
-	"mete/partner"
 	"mete/period"
 )
 
@@ -25,7 +23,8 @@ type Explanation struct {
 	Terms     string              `json:"terms"` // contract and version
 	Entry     string              `json:"entry"`
 	Events    []metering.Accepted `json:"events,omitempty"`
-	More      bool                `json:"more,omitempty"` // there are more events than were asked for
+	More      bool                `json:"more,omitempty"`   // there are more events than were asked for
+	Others    []string            `json:"others,omitempty"` // contracts that could share the line's sales, and why this one does
 	zone      *time.Location
 }
 
@@ -47,7 +46,11 @@ func (c *Closer) Explain(ctx context.Context, id StatementID, number, limit int)
 	if l.Contract != "" {
 		x.Terms = fmt.Sprintf("%s v%d, rule %s (%s)", l.Contract, l.Version, l.Rule, l.Kind)
 	}
-	if limit == 0 || l.Adjustment != "" {
+	t := tracer{Closer: c, snapshots: map[period.Month]*catalogue.Snapshot{}}
+	if x.Others, err = t.others(ctx, l); err != nil {
+		return x, fmt.Errorf("explain %s: %w", id, err)
+	}
+	if limit == 0 || l.Adjustment != "" || len(l.Events.Types) == 0 { // a rule that follows others has no events of its own
 		return x, nil
 	}
 	status, err := c.Store.Month(ctx, r.Month)
@@ -71,7 +74,9 @@ func (c *Closer) Explain(ctx context.Context, id StatementID, number, limit int)
 		if err != nil {
 			return x, fmt.Errorf("explain %s: events: %w", id, err)
 		}
-		if !selects(l, e) {
+		if holds, err := t.behind(ctx, l, e); err != nil {
+			return x, fmt.Errorf("explain %s: event %s of %s: %w", id, e.ID, e.Source, err)
+		} else if !holds {
 			continue
 		}
 		if len(x.Events) == limit {
@@ -81,16 +86,6 @@ func (c *Closer) Explain(ctx context.Context, id StatementID, number, limit int)
 		x.Events = append(x.Events, e)
 	}
 	return x, nil
-}
-
-// selects reports whether the line's selection holds the event.
-func selects(l Line, e metering.Accepted) bool {
-	s := l.Events
-	return (s.Class == "" || e.Data.Class == s.Class) &&
-		(s.Customer == "" || e.Customer == s.Customer) &&
-		(len(s.Operations) == 0 || slices.Contains(s.Operations, e.Data.Operation)) &&
-		(s.StatusBelow == 0 || e.Data.Status < s.StatusBelow) &&
-		e.Data.Environment != metering.Sandbox
 }
 
 // WriteText writes the explanation as arithmetic that a person can redo.
@@ -112,15 +107,26 @@ func (x Explanation) WriteText(w io.Writer) error {
 			sum = sum.Add(s.Is)
 			fmt.Fprintf(b, "    %s%s × %s =%s\n", pad(s.What, 44), left(money.Group(s.Of.String()), 17), pad(s.Times.String(), 8), left(money.Group(s.Is.String()), 18))
 		}
-		fmt.Fprintf(b, "    %s%s\n", pad(fmt.Sprintf("sum; rounded once to %s", l.Amount.Grouped()), 44), left(money.Group(sum.String()), 48))
+		fmt.Fprintf(b, "    %s%s\n", pad("sum; "+l.roundedText(), 44), left(money.Group(sum.String()), 48))
 	}
 	for _, n := range l.Notes {
 		fmt.Fprintf(b, "  note: %s\n", n)
 	}
+	x.writePrecedence(b)
+	x.writeExchanged(b)
 	x.writeAllocations(b)
 	fmt.Fprintf(b, "\n  Booked in %s\n", x.Entry)
 	x.writeEvents(b)
 	return b.Flush()
+}
+
+// roundedText says how the sum of the steps became the amount. What quality moves is the
+// difference of two roundings, of the share with it and without it.
+func (l Line) roundedText() string {
+	if l.Part == "quality" && l.Section != Corrections {
+		return fmt.Sprintf("with its share rounded to %s", l.Amount.Grouped())
+	}
+	return fmt.Sprintf("rounded once to %s", l.Amount.Grouped())
 }
 
 // maxAllocations bounds how many allocations are written out.
@@ -160,57 +166,4 @@ func (x Explanation) writeEvents(b *bufio.Writer) {
 	if x.More {
 		fmt.Fprintf(b, "    and more; --limit N lists further ones\n")
 	}
-}
-
-// TraceEvent says where an event ended: the lines of the newest pricing whose
-// selection holds it, on which statements.
-func (c *Closer) TraceEvent(ctx context.Context, e metering.Accepted) ([]string, error) {
-	snap, err := c.Catalogue.Current(ctx)
-	if err != nil {
-		return nil, err
-	}
-	app, ok := snap.Apps[e.Data.App]
-	if !ok && e.Data.App != "" {
-		return []string{fmt.Sprintf("unpriced: app %s is not in the catalogue", e.Data.App)}, nil
-	}
-	if e.Data.Environment == metering.Sandbox {
-		return []string{"sandbox: metered, never billed"}, nil
-	}
-	var out []string
-	ss, err := c.Store.Statements(ctx, period.Month{}, partner.ID(""))
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range ss {
-		status, err := c.Store.Month(ctx, s.Month)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range s.Lines {
-			if l.Adjustment != "" || !l.Events.Period.Contains(e.Time) || !slices.Contains(l.Events.Types, e.Type) ||
-				len(l.Events.Apps) > 0 && !slices.Contains(l.Events.Apps, e.Data.App) || !selects(l, e) {
-				continue
-			}
-			if status.Manifest == nil || !holds(status.Manifest.Cutoff, e.Position) {
-				continue
-			}
-			if s.Partner == app.Partner || len(l.Events.Apps) == 0 {
-				out = append(out, fmt.Sprintf("on statement %s, line %d: %s", s.ID, l.Number, strings.TrimSpace(l.Text)))
-			}
-		}
-	}
-	if len(out) == 0 {
-		out = append(out, "not on a statement yet: its month is open, or no rule prices it")
-	}
-	return out, nil
-}
-
-// holds reports whether a position lies at or before the cutoff.
-func holds(c metering.Cutoff, p metering.Position) bool {
-	for _, x := range c {
-		if x.Partition == p.Partition {
-			return p.Incarnation < x.Incarnation || p.Incarnation == x.Incarnation && p.Sequence <= x.Sequence
-		}
-	}
-	return false
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"mete/money"
 	"mete/partner"
 	"mete/period"
+	"mete/pricing"
 	"mete/store"
 )
 
@@ -50,6 +52,20 @@ rails: {manual: {account: Meridian operating, last4: "0031"}}
 ---
 holidays: us
 days: {2026-11-26: Thanksgiving Day}
+---
+fx: ecb
+source: European Central Bank
+rates:
+- {date: 2025-12-31, from: EUR, to: USD, rate: 1.1734}
+- {date: 2026-01-09, from: EUR, to: USD, rate: 1.1659}
+- {date: 2026-01-16, from: EUR, to: USD, rate: 1.1802}
+- {date: 2026-01-30, from: EUR, to: USD, rate: 1.1911}
+- {date: 2026-02-06, from: EUR, to: USD, rate: 1.2013}
+- {date: 2026-02-13, from: EUR, to: USD, rate: 1.2101}
+- {date: 2026-02-27, from: EUR, to: USD, rate: 1.1987}
+- {date: 2026-03-13, from: EUR, to: USD, rate: 1.1876}
+- {date: 2026-03-31, from: EUR, to: USD, rate: 1.1755}
+- {date: 2026-04-17, from: EUR, to: USD, rate: 1.1699}
 ---
 partner: northwind
 name: Northwind Scheduling LLC
@@ -97,6 +113,7 @@ referral_codes:
 - {code: CEDAR-1, partner: cedarline}
 - {code: QUILL-1, partner: quill}
 - {code: REFERA-1, partner: refera}
+- {code: MARKET-1, partner: platform}
 ---
 contract: northwind-scheduling
 partner: northwind
@@ -105,6 +122,7 @@ currency: USD
 zone: America/Chicago
 effective: {from: 2026-01-01}
 processor: stripe
+fx: {rates: ecb, at: sale, convert: [EUR]}
 payout: {minimum: 25.00, reserve: {rate: 5%, of: proceeds, release_after: 40 days}}
 rules:
 - id: subscriptions
@@ -146,6 +164,7 @@ currency: USD
 zone: America/Los_Angeles
 effective: {from: 2026-01-01}
 processor: stripe
+fx: {rates: ecb, at: sale, convert: [EUR], markup: 1.5%}
 payout: {reserve: {rate: 10%, of: net_sales, release_after: 20 days}}
 rules:
 - id: subscriptions
@@ -163,6 +182,7 @@ apps: [notes]
 currency: USD
 zone: UTC
 effective: {from: 2026-01-01}
+fx: {rates: ecb, at: month_end, convert: all}
 rules:
 - id: subscriptions
   kind: share
@@ -314,7 +334,7 @@ func openWorld(ctx context.Context, dir string) (*world, error) {
 		return nil, err
 	}
 	w := &world{dir: dir, db: db, events: events, catalogue: catalogue.Catalogue{Store: db}, feed: meteringtest.NewFeed()}
-	w.closer = &billing.Closer{Store: db, Ledger: db, Events: events, Stream: stored{events}, Catalogue: w.catalogue}
+	w.closer = &billing.Closer{Store: db, Ledger: db, Events: events, Stream: stored{events}, Catalogue: w.catalogue, Redactions: events, Facts: events}
 	return w, nil
 }
 
@@ -358,20 +378,35 @@ type stored struct{ events metering.Store }
 func (s stored) Last(ctx context.Context) (metering.Cutoff, error) { return s.events.Cutoff(ctx) }
 func (s stored) WaitStored(context.Context, metering.Cutoff) error { return nil }
 
-// fed counts what was put into the stream, by message, apart from the store.
+// fed counts what was put into the stream, by message, apart from the store. What
+// expired is taken out.
 type fed []metering.PartitionCutoff // one per message; Incarnation holds the events announced
 
-// Totals implements [billing.StreamTotals].
-func (f fed) Totals(_ context.Context, upTo metering.Cutoff) (messages, announced int64, err error) {
+// Name implements [billing.StreamTotals].
+func (f fed) Name() string { return "usage" }
+
+// TotalsAfter implements [billing.StreamTotals].
+func (f fed) TotalsAfter(_ context.Context, after, upTo metering.Cutoff) (messages, announced int64, err error) {
 	for _, m := range f {
-		for _, c := range upTo {
-			if c.Partition == m.Partition && m.Sequence <= c.Sequence {
-				messages++
-				announced += int64(m.Incarnation)
-			}
+		if m.Sequence > after.Of(m.Partition) && m.Sequence <= upTo.Of(m.Partition) {
+			messages++
+			announced += int64(m.Incarnation)
 		}
 	}
 	return messages, announced, nil
+}
+
+// Expired implements [billing.StreamTotals].
+func (f fed) Expired(_ context.Context, of metering.Cutoff) (metering.Cutoff, error) {
+	gone := slices.Clone(of)
+	for i, c := range gone {
+		for _, m := range f {
+			if m.Partition == c.Partition {
+				gone[i].Sequence = min(gone[i].Sequence, m.Sequence-1)
+			}
+		}
+	}
+	return gone, nil
 }
 
 // deliver appends the events as one message of a partition.
@@ -505,26 +540,36 @@ func (w *world) lines(t tester) map[string]int64 {
 	out := map[string]int64{}
 	for _, r := range rs {
 		for _, l := range r.Lines {
-			k := fmt.Sprintf("%s %s/%s %s %q %s %s", l.Party, l.Contract, l.Rule, l.Part, l.Scope, l.LineKey.Month, l.LineKey.Currency)
-			out[k] += l.Amount.Minor
-			if l.Part != "share" && l.Part != "quality" { // they rest on the sales above them
-				out[k+" events"] += l.Count
-			}
-			for _, x := range l.Taxes {
-				out[k+" tax "+x.Jurisdiction] += x.Amount.Minor
-			}
+			addLine(out, l.Line)
 		}
 	}
-	for k, v := range out {
-		if v == 0 {
-			delete(out, k)
-		}
+	return withoutZeros(out)
+}
+
+// addLine adds a line to the sums of its key.
+func addLine(sums map[string]int64, l pricing.Line) {
+	k := fmt.Sprintf("%s %s/%s %s %q %s %s", l.Party, l.Contract, l.Rule, l.Part, l.Scope, l.Month, l.LineKey.Currency)
+	sums[k] += l.Amount.Minor
+	if l.Part != "share" && l.Part != "quality" { // they rest on the sales above them
+		sums[k+" events"] += l.Count
 	}
-	return out
+	for _, x := range l.Taxes {
+		sums[k+" tax "+x.Jurisdiction+" "+string(x.Amount.Currency)] += x.Amount.Minor
+	}
+	for _, x := range l.Exchanged {
+		sums[k+" from "+x.Exchange.String()] += x.Original.Minor
+		sums[k+" worth "+x.Exchange.String()] += x.Worth.Minor
+	}
+}
+
+// withoutZeros leaves out what comes to nothing.
+func withoutZeros(sums map[string]int64) map[string]int64 {
+	maps.DeleteFunc(sums, func(_ string, v int64) bool { return v == 0 })
+	return sums
 }
 
 // balances are what every account holds; what a partner may get is one sum, whether
-// pending, due or in reserve.
+// pending, due or in reserve, and less what it owes.
 func (w *world) balances(t tester) map[string]int64 {
 	t.Helper()
 	bs, err := w.db.Balances(context.Background(), ledger.Filter{})
@@ -534,19 +579,14 @@ func (w *world) balances(t tester) map[string]int64 {
 	out := map[string]int64{}
 	for _, b := range bs {
 		name := string(b.Account)
-		for _, p := range []string{"northwind", "cedarline", "cedarpoint", "quill", "refera"} {
-			if b.Account.Under(ledger.Payable(p)) || b.Account.Under(ledger.ReserveOf(p)) {
+		for _, p := range []string{"northwind", "cedarline", "cedarpoint", "quill", "refera", "marlow", "oakley"} {
+			if b.Account.Under(ledger.Payable(p)) || b.Account.Under(ledger.ReserveOf(p)) || b.Account == ledger.ReceivablePartner(p) {
 				name = "owed to " + p
 			}
 		}
 		out[name+" "+string(b.Amount.Currency)] += b.Amount.Minor
 	}
-	for k, v := range out {
-		if v == 0 {
-			delete(out, k)
-		}
-	}
-	return out
+	return withoutZeros(out)
 }
 
 // differ names the first keys in which two sums differ.

@@ -33,9 +33,10 @@ const lateMonths = 2
 // closed behind them.
 const months = 4
 
-// drawEvents makes up four months of sales, refunds, usage, leads and voids.
+// drawEvents makes up four months of sales, refunds, usage, incidents, leads and
+// voids, some of them from a sandbox.
 func drawEvents(t *rapid.T) []due {
-	app := rapid.SampledFrom([]partner.AppID{"scheduler", "scheduler", "claims", "insights", "notes", "finder"})
+	app := rapid.SampledFrom([]partner.AppID{"scheduler", "scheduler", "scheduler", "planner", "claims", "claims", "insights", "notes", "notes", "finder"})
 	customer := rapid.SampledFrom([]partner.CustomerID{"lakeside", "harbor", "mesa"})
 	late := rapid.SampledFrom([]int{0, 0, 0, 1, 1, lateMonths})
 	amount := rapid.Custom(func(t *rapid.T) string {
@@ -47,15 +48,24 @@ func drawEvents(t *rapid.T) []due {
 	}
 	var out []due
 	var sales []metering.Event
-	add := func(e metering.Event) { out = append(out, due{e, late.Draw(t, "late")}) }
+	sandbox := rapid.SampledFrom([]metering.Environment{"", "", "", "", "", "", "", "", metering.Production, metering.Sandbox})
+	add := func(e metering.Event) {
+		if e.Type != metering.UsageVoided {
+			e.Data.Environment = sandbox.Draw(t, "environment")
+		}
+		out = append(out, due{e, late.Draw(t, "late")})
+	}
 	for i := range rapid.IntRange(8, 60).Draw(t, "events") {
 		m := jan.Add(rapid.IntRange(0, months-1).Draw(t, "month"))
 		id := fmt.Sprintf("e%02d", i)
-		switch rapid.SampledFrom([]string{"sale", "sale", "sale", "refund", "refund", "chargeback", "calls", "calls", "lead", "void", "fee"}).Draw(t, "kind") {
+		switch rapid.SampledFrom([]string{"sale", "sale", "sale", "refund", "refund", "chargeback", "calls", "calls", "incident", "lead", "lead", "void", "fee"}).Draw(t, "kind") {
 		case "sale":
 			e := sale(id, app.Draw(t, "app"), customer.Draw(t, "customer"), when(m), amount.Draw(t, "amount"))
 			if rapid.Bool().Draw(t, "taxed") {
 				e = taxed(e)
+			}
+			if rapid.IntRange(0, 2).Draw(t, "in euros") == 0 {
+				e.Data.Currency = "EUR"
 			}
 			sales = append(sales, e)
 			add(e)
@@ -70,21 +80,34 @@ func drawEvents(t *rapid.T) []due {
 			}
 			part := of.Data.Amount.Div(*meteringtest.Decimal("2")).Truncate(2)
 			e := refund(id, of, at, part.String())
+			e.Data.Currency = of.Data.Currency
 			if rapid.IntRange(0, 3).Draw(t, "part") == 0 {
 				e.Type = metering.SaleChargebackLost
 			}
 			add(e)
 		case "calls":
-			add(calls(id, app.Draw(t, "app"), customer.Draw(t, "customer"), when(m), int64(rapid.IntRange(1, 300).Draw(t, "calls"))))
+			e := calls(id, app.Draw(t, "app"), customer.Draw(t, "customer"), when(m), int64(rapid.IntRange(1, 300).Draw(t, "calls")))
+			if rapid.IntRange(0, 5).Draw(t, "fails") == 0 {
+				e.Data.Status = 503
+			}
+			add(e)
+		case "incident":
+			e := sale(id, app.Draw(t, "app"), "", when(m), "0")
+			e.Type, e.Data = metering.IncidentOpened, metering.Data{App: e.Data.App}
+			add(e)
+			if rapid.Bool().Draw(t, "is closed") {
+				e.ID, e.Type, e.Time, e.Data.RefersTo = id+"-closed", metering.IncidentClosed, e.Time.AddDate(0, 0, rapid.IntRange(1, 30).Draw(t, "days")), id
+				add(e)
+			}
 		case "lead":
-			code := rapid.SampledFrom([]string{"CEDAR-1", "QUILL-1", "REFERA-1"}).Draw(t, "code")
+			code := rapid.SampledFrom([]string{"CEDAR-1", "CEDAR-1", "QUILL-1", "QUILL-1", "REFERA-1", "MARKET-1", "UNKNOWN-1"}).Draw(t, "code")
 			c := customer.Draw(t, "customer")
 			at := when(m)
 			add(lead(metering.LeadQualified, id, code, c, at))
 			if rapid.IntRange(0, 3).Draw(t, "converts") > 0 {
 				at = at.AddDate(0, 0, rapid.IntRange(1, 30).Draw(t, "days"))
 				add(lead(metering.LeadConverted, id, code, c, at))
-				if rapid.IntRange(0, 2).Draw(t, "cancels") == 0 {
+				if rapid.Bool().Draw(t, "cancels") {
 					add(lead(metering.LeadCancelled, id, code, c, at.AddDate(0, 0, rapid.IntRange(1, 40).Draw(t, "days"))))
 				}
 			}
@@ -185,7 +208,7 @@ func TestLateOrNot(t *testing.T) {
 	for _, k := range slices.Sorted(maps.Keys(seen)) {
 		t.Logf("%-28s %d", k, seen[k])
 	}
-	for _, k := range []string{"late", "corrections", "line sales", "line refunds", "line share", "line usage", "line referral", "line clawback", "line fee", "releases"} {
+	for _, k := range []string{"late", "corrections", "line sales", "line refunds", "line share", "line usage", "line referral", "line clawback", "line fee", "releases", "converted sales", "converted refunds"} {
 		if seen[k] == 0 && !raceEnabled {
 			t.Errorf("no draw had %q: the test is weaker than it says", k)
 		}
@@ -207,6 +230,10 @@ func checkStatements(t tester, w *world, seen map[string]int) {
 		earned := money.New(0, r.Currency)
 		for _, l := range r.Lines {
 			seen["line "+l.Part]++
+			seen["rule "+l.Rule]++
+			if len(l.Exchanged) > 0 {
+				seen["converted "+l.Part]++
+			}
 			if l.Section == billing.Corrections {
 				seen["corrections"]++
 			}
@@ -233,7 +260,7 @@ func checkStatements(t tester, w *world, seen map[string]int) {
 		for _, side := range []struct {
 			under ledger.Account
 			page  money.Amount
-		}{{ledger.Payable(string(r.Partner)), r.Closing()}, {ledger.ReserveOf(string(r.Partner)), r.ClosingReserve()}} {
+		}{{ledger.Payable(string(r.Partner)), r.Closing()}, {ledger.ReceivablePartner(string(r.Partner)), r.Owes().Neg()}, {ledger.Accrued(string(r.Partner)), notDue(r.Statement)}, {ledger.ReserveOf(string(r.Partner)), r.ClosingReserve()}} {
 			bs, err := w.db.Balances(ctx, ledger.Filter{Prefix: side.under, Currency: r.Currency, UpTo: r.Month.Last(), Booked: true})
 			if err != nil {
 				t.Fatal(err)
@@ -247,6 +274,14 @@ func checkStatements(t tester, w *world, seen map[string]int) {
 			}
 		}
 	}
+}
+
+// notDue is what the page says is not due because customers have not paid.
+func notDue(s billing.Statement) money.Amount {
+	if s.NotDue == nil {
+		return money.New(0, s.Currency)
+	}
+	return *s.NotDue
 }
 
 // TestLateSaleMovesLaterMonth: a January sale that reaches us in March pushes
@@ -386,49 +421,5 @@ func TestGroupLadderRunsOn(t *testing.T) {
 			}
 			w.checkAll(t)
 		})
-	}
-}
-
-// TestLateLimit: the contract bars charges for usage that reaches us more than a month
-// late. It stays barred when more comes, and never bars what we owe the partner.
-func TestLateLimit(t *testing.T) {
-	w := testWorld(t)
-	_, doc, _ := strings.Cut(marketplace, "contract: northwind-scheduling\n")
-	doc, _, _ = strings.Cut(doc, "---")
-	doc = "contract: northwind-scheduling\nlate_limit_months: 1\n" + strings.Replace(doc, "{from: 2026-01-01}", "{from: 2026-01-02}", 1)
-	if err := agree(t.Context(), w.catalogue, doc, time.Date(2025, 12, 10, 0, 0, 0, 0, time.UTC)); err != nil {
-		t.Fatal(err)
-	}
-	first := calls("c1", "scheduler", "lakeside", noon(jan, 5), 200)
-	second := calls("c2", "scheduler", "lakeside", noon(jan, 6), 300)
-	third := calls("c3", "scheduler", "lakeside", noon(jan, 7), 100)
-	const key = `northwind northwind-scheduling/calls usage "" 2026-01 USD`
-	for _, step := range []struct {
-		come   []metering.Event
-		barred string // by this close
-		sum    int64  // on statements so far
-	}{
-		{[]metering.Event{first}, "", -230}, // 100 free, 100 at 0.013, 1.00 flat
-		{nil, "", -230},
-		{[]metering.Event{second}, "-3.90", -230}, // 6.20 in all
-		{[]metering.Event{third}, "-4.60", -230},  // 6.90 in all
-		{nil, "", -230},
-		{[]metering.Event{void("v1", first, noon(jan, 8)), void("v2", second, noon(jan, 8)), void("v3", third, noon(jan, 8))}, "", 0},
-	} {
-		months, err := w.db.Months(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := jan.Add(len(months))
-		w.deliver(t, 0, step.come...)
-		report := w.closeMonth(t, m)
-		barred := ""
-		for _, l := range report.TooLate {
-			barred += l.Amount.Plain()
-		}
-		if got := w.lines(t)[key]; got != step.sum || barred != step.barred {
-			t.Errorf("%s: %d on statements, want %d; barred %q, want %q", m, got, step.sum, barred, step.barred)
-		}
-		w.checkAll(t)
 	}
 }

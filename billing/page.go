@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -47,7 +48,7 @@ func (r StatementRecord) WriteText(w io.Writer) error {
 		issued = "issued " + r.IssuedOn.Short()
 	}
 	fmt.Fprintf(b, "%d–%d %s, %s time%s · %s\n", 1, s.Month.Last().Day, s.Month.Name(), zoneName(s.Zone), termsText(s.Terms), issued)
-	fmt.Fprintln(b, "We collect as your agent. This is a statement of account, not a tax invoice.")
+	fmt.Fprintln(b, s.who()+" This is a statement of account, not a tax invoice.")
 	fmt.Fprintln(b)
 	s.writeSums(b)
 	s.writeLines(b)
@@ -86,6 +87,9 @@ func (s Statement) writeSums(b *bufio.Writer) {
 		}
 		fmt.Fprintf(b, "  %-10s %12s   next release %s: %s\n", "IN RESERVE", s.ClosingReserve().Grouped(), next.ReleaseOn.Short(), next.Amount.Grouped())
 	}
+	if s.Owed != nil {
+		fmt.Fprintf(b, "  %-10s %12s   %s\n", "YOU OWE US", s.Owes().Grouped(), s.oweText())
+	}
 	fmt.Fprintln(b)
 }
 
@@ -98,6 +102,8 @@ func (s Statement) payText() string {
 		return "nothing is due"
 	case s.Minimum != nil && get.Minor < s.Minimum.Minor:
 		return fmt.Sprintf("carried forward: below the minimum of %s", s.Minimum.Grouped())
+	case s.Keep != nil && get.Minor <= s.Keep.Minor:
+		return fmt.Sprintf("stays on the account: %s are kept there by contract", s.Keep.Grouped())
 	case s.PayTo == "":
 		return "no account on file: tell us where to pay"
 	}
@@ -122,24 +128,46 @@ var sectionTitles = map[Section]string{
 	Corrections: "Corrections of closed months",
 }
 
-func (s Statement) writeLines(b *bufio.Writer) {
-	row(b, "", "count", "base", "rate", "amount")
-	var open Section
-	for i, l := range s.Lines {
-		if l.Section != open {
-			open = l.Section
-			fmt.Fprintf(b, " %s %s\n", l.Section, sectionTitles[l.Section])
-		}
-		l.write(b)
-		if l.Section == Sales && (i+1 == len(s.Lines) || s.Lines[i+1].Section != Sales) {
-			row(b, "     Net sales", "", "", "", s.NetSales.Grouped())
-		}
+// titleOf is the title of a section: what stands besides our share and fees is not only
+// owed to the partner where taxes, splits or what is passed through are in it.
+func titleOf(s Section, lines []Line) string {
+	if s == Besides && slices.ContainsFunc(lines, func(l Line) bool {
+		return l.Section == Besides && (l.Part == "tax" || l.Part == "split" || l.Part == "pass_through")
+	}) {
+		return "Besides our share and fees"
 	}
+	return sectionTitles[s]
+}
+
+func (s Statement) writeLines(b *bufio.Writer) {
+	writeSections(b, s.Lines, s.NetSales, Line.write)
 	if len(s.Lines) == 0 {
 		fmt.Fprintln(b, "     no sale, no usage and no fee in this month")
 	}
 	row(b, "   EARNED IN "+strings.ToUpper(s.Month.Month.String()), "", "", "", s.Earned.Grouped())
 	fmt.Fprintln(b)
+}
+
+// writeSections writes lines under the titles of their sections, with the sum of the
+// sales.
+func writeSections(b *bufio.Writer, lines []Line, netSales money.Amount, write func(Line, *bufio.Writer)) {
+	row(b, "", "count", "base", "rate", "amount")
+	var open Section
+	net := false
+	for i, l := range lines {
+		if (l.Part == "collected" || l.Part == "accrued" || l.Part == "contested") && l.Section == Sales && !net {
+			row(b, "     Net sales", "", "", "", netSales.Grouped())
+			net = true
+		}
+		if l.Section != open {
+			open = l.Section
+			fmt.Fprintf(b, " %s %s\n", l.Section, titleOf(l.Section, lines))
+		}
+		write(l, b)
+		if l.Section == Sales && !net && (i+1 == len(lines) || lines[i+1].Section != Sales) {
+			row(b, "     Net sales", "", "", "", netSales.Grouped())
+		}
+	}
 }
 
 func (l Line) write(b *bufio.Writer) {
@@ -173,7 +201,7 @@ func (l Line) write(b *bufio.Writer) {
 			fmt.Fprintln(b, "       "+t)
 		}
 	}
-	for _, n := range l.Notes {
+	for _, n := range append(l.exchangedText(), l.Notes...) {
 		for _, t := range wrap(n, pageWidth-8) {
 			fmt.Fprintln(b, "       "+t)
 		}
@@ -205,6 +233,7 @@ func (s Statement) writeBalance(b *bufio.Writer) {
 	}
 	two("   "+s.Payable[len(s.Payable)-1].What+" = our ledger", s.Closing().Grouped(), s.ClosingReserve().Grouped())
 	fmt.Fprintln(b)
+	s.writeOwed(b)
 }
 
 func (s Statement) writeFoot(b *bufio.Writer) {
@@ -218,10 +247,19 @@ func (s Statement) writeFoot(b *bufio.Writer) {
 		}
 	}
 	fmt.Fprintln(b, ".")
+	if left := s.NotEarned(); !left.IsZero() {
+		fmt.Fprintf(b, " Charged ahead, for months to come: %s.\n", left.Grouped())
+	}
+	if s.NotDue != nil && !s.NotDue.IsZero() {
+		fmt.Fprintf(b, " Not in it: your part of sales that your customers have not paid yet, %s.\n", s.NotDue.Grouped())
+	}
 	e := s.Evidence
 	fmt.Fprintf(b, " Counted once: %s events. Ignored: %s duplicates. Conflicts: %s.", groupInt(e.Counted), groupInt(e.Duplicates), groupInt(e.Conflicts))
 	if e.Unpriced > 0 {
 		fmt.Fprintf(b, " Under no rule: %s.", groupInt(e.Unpriced))
+	}
+	if e.NoRate > 0 {
+		fmt.Fprintf(b, " Without an exchange rate: %s.", groupInt(e.NoRate))
 	}
 	if e.Sandbox > 0 {
 		fmt.Fprintf(b, " Sandbox: %s.", groupInt(e.Sandbox))

@@ -1,6 +1,7 @@
 package billing
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -21,9 +22,17 @@ import (
 
 // StreamTotals counts what lies in the stream, read from the stream itself.
 type StreamTotals interface {
-	// Totals counts the messages up to the cutoff and adds up the event counts in
-	// their headers.
-	Totals(ctx context.Context, upTo metering.Cutoff) (messages, announced int64, err error)
+	// Name is the stream's own; a stream that is made anew has another.
+	Name() string
+
+	// TotalsAfter counts the messages after one cutoff (nil: from the beginning) up to
+	// another that the stream still has, and adds up the event counts in their headers.
+	// It fails with [metering.ErrGap] where one between others is gone.
+	TotalsAfter(ctx context.Context, after, upTo metering.Cutoff) (messages, announced int64, err error)
+
+	// Expired is the last position of each partition of the cutoff that the stream no
+	// longer has, 0 if it has all.
+	Expired(ctx context.Context, of metering.Cutoff) (metering.Cutoff, error)
 }
 
 // Balance is one sum of the reconciliation: two figures that were counted apart and
@@ -39,10 +48,20 @@ type Balance struct {
 
 // Reconciliation is the whole comparison, event to posting.
 type Reconciliation struct {
-	Balances []Balance        `json:"balances"`
-	Refused  map[string]int64 `json:"refused"` // by class and reason, before the stream
-	Became   []Became         `json:"became"`  // what became of the stored events
-	Findings []Finding        `json:"findings"`
+	Balances []Balance               `json:"balances"`
+	Refused  []metering.RefusedCount `json:"refused"` // before the stream, by class and newest reason
+	Became   []Became                `json:"became"`  // what became of the stored events
+	Redacted []metering.Redaction    `json:"redacted,omitempty"`
+	Foreign  []Foreign               `json:"foreign,omitempty"`
+	Findings []Finding               `json:"findings"`
+
+	Checkpoint Checkpoint `json:"checkpoint,omitzero"` // the newest
+	Moved      bool       `json:"checkpoint_moved"`    // by this reconcile
+	Expired    int64      `json:"expired"`             // messages that the stream no longer has
+
+	upTo                metering.Cutoff // where the store was
+	messages, announced int64           // of the stream up to there
+	agreed              bool            // stream and store
 }
 
 // Difference is the number of findings: 0 when everything is accounted for.
@@ -53,6 +72,21 @@ type Became struct {
 	State  string `json:"state"`
 	Why    string `json:"why,omitempty"`
 	Events int64  `json:"events"`
+}
+
+// Foreign is money of a closed month in another currency than the contract is in that
+// covers its app: kept and counted, never converted, on no statement.
+type Foreign struct {
+	Month    period.Month  `json:"month"`
+	App      partner.AppID `json:"app"`
+	Contract string        `json:"contract"`
+	Type     string        `json:"type"`
+	Events   int64         `json:"events"`
+	Amount   money.Amount  `json:"amount"`
+}
+
+func (r *Reconciliation) find(check, where, want, got string) {
+	r.Findings = append(r.Findings, Finding{check, where, want, got})
 }
 
 func (r *Reconciliation) equal(what, left, right string, l, n int64) {
@@ -67,12 +101,17 @@ func (r *Reconciliation) equal(what, left, right string, l, n int64) {
 type Reconciler struct {
 	*Closer
 	Totals     StreamTotals
-	Quarantine metering.Quarantine
+	Quarantine metering.Replays // nil: what was refused is not told
+
+	// Payouts compares what is kept of payouts with itself and with the ledger: a stage
+	// that billing does not know. Without it nothing is said of payouts.
+	Payouts func(ctx context.Context) ([]Balance, []Finding, error)
 }
 
 // Reconcile counts every stage for itself and compares: stream headers against the
 // store, rows against tallies, stored events against what pricing says became of
-// them, priced lines against statement lines, statement lines against postings.
+// them, priced lines against statement lines, statement lines against postings, payouts
+// against theirs.
 func (c *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
 	var r Reconciliation
 	cutoff, err := c.Events.Cutoff(ctx)
@@ -83,17 +122,28 @@ func (c *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
 	if err != nil {
 		return r, fmt.Errorf("reconcile: store: %w", err)
 	}
-	messages, announced, err := c.Totals.Totals(ctx, cutoff)
-	if err != nil {
+	if r.messages, r.announced, err = c.countStream(ctx, &r, cutoff); err != nil {
 		return r, fmt.Errorf("reconcile: stream: %w", err)
 	}
-	r.equal("messages", "in the stream", "seen by the store", messages, counts.Messages)
-	r.equal("events announced", "stream headers", "store tallies", announced, counts.Announced)
-	r.equal("events", "announced", "stored + duplicate + conflict + undecoded", announced,
-		counts.Stored+counts.Duplicate+counts.Conflict+counts.Undecoded)
+	r.equal("messages", "in the stream", "seen by the store", r.messages, counts.Messages)
+	r.equal("events announced", "stream headers", "store tallies", r.announced, counts.Announced)
+	r.equal("events", "announced", "stored + duplicate + conflict + undecoded", r.announced, accounted(counts))
 	r.equal("keys", "rows", "identities", counts.Stored, counts.Keys)
-	if r.Refused, err = c.Quarantine.RefusalCounts(ctx); err != nil {
-		return r, fmt.Errorf("reconcile: quarantine: %w", err)
+	if err := c.reconcileCheckpoint(ctx, &r); err != nil {
+		return r, fmt.Errorf("reconcile: checkpoint: %w", err)
+	}
+	r.agreed = r.Difference() == 0
+	if c.Redactions != nil {
+		all, err := c.Redactions.Redactions(ctx)
+		if err != nil {
+			return r, fmt.Errorf("reconcile: %w", err)
+		}
+		r.Redacted = slices.DeleteFunc(all, func(x metering.Redaction) bool { return !x.Applied() })
+	}
+	if c.Quarantine != nil {
+		if r.Refused, err = c.Quarantine.RefusedCounts(ctx); err != nil {
+			return r, fmt.Errorf("reconcile: quarantine: %w", err)
+		}
 	}
 	if err := c.reconcilePriced(ctx, &r, counts); err != nil {
 		return r, fmt.Errorf("reconcile: priced: %w", err)
@@ -103,6 +153,16 @@ func (c *Reconciler) Reconcile(ctx context.Context) (Reconciliation, error) {
 	}
 	if err := c.reconcileReceipts(ctx, &r); err != nil {
 		return r, fmt.Errorf("reconcile: receipts: %w", err)
+	}
+	if err := c.reconcileReceived(ctx, &r); err != nil {
+		return r, fmt.Errorf("reconcile: received from partners: %w", err)
+	}
+	if c.Payouts != nil {
+		balances, findings, err := c.Payouts(ctx)
+		if err != nil {
+			return r, fmt.Errorf("reconcile: %w", err)
+		}
+		r.Balances, r.Findings = append(r.Balances, balances...), append(r.Findings, findings...)
 	}
 	return r, nil
 }
@@ -143,9 +203,8 @@ func (c *Reconciler) reconcilePriced(ctx context.Context, r *Reconciliation, cou
 	if err != nil {
 		return err
 	}
-	became := map[[2]string]int64{}
+	seen := tally{became: map[[2]string]int64{}}
 	var last *Manifest
-	var stored, accounted int64
 	for _, s := range months {
 		if s.State != ledger.Closed && s.State != ledger.Locked {
 			if s.Issued > 0 {
@@ -163,57 +222,111 @@ func (c *Reconciler) reconcilePriced(ctx context.Context, r *Reconciliation, cou
 		if last == nil || s.Manifest == nil || s.State != ledger.Closed && s.State != ledger.Locked {
 			continue
 		}
-		rows, said, err := c.reconcileMonth(ctx, r, s, last.Cutoff, became)
-		if err != nil {
+		if err := c.reconcileMonth(ctx, r, s, *last, &seen); err != nil {
 			return err
 		}
-		stored += rows
-		accounted += said
 	}
 	if last != nil {
-		r.equal("events of closed months", "rows of contracted apps", "said by pricing", stored, accounted)
+		r.equal("events of closed months", "rows of contracted apps", "said by pricing", seen.stored, seen.said)
 	}
-	for _, k := range slices.SortedFunc(maps.Keys(became), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
-		r.Became = append(r.Became, Became{k[0], k[1], became[k]})
+	if said := seen.became[[2]string{"sandbox"}]; seen.sandbox > 0 || said > 0 {
+		r.equal("sandbox events of these", "rows", "said by pricing", seen.sandbox, said)
 	}
-	if rest := counts.Stored - counts.Voided - accounted; rest != 0 {
+	for _, k := range slices.SortedFunc(maps.Keys(seen.became), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
+		r.Became = append(r.Became, Became{k[0], k[1], seen.became[k]})
+	}
+	if twice := seen.said - seen.covered; twice != 0 {
+		r.Became = append(r.Became, Became{"told of more than once", "by several contracts of one partner", -twice})
+	}
+	if rest := counts.Stored - counts.Voided - seen.covered; rest != 0 {
 		r.Became = append(r.Became, Became{"not in a closed month", "other months, or no contract in force", rest})
 	}
 	return nil
 }
 
+// tally is what the rows of closed months add up to, and what pricing said of them.
+type tally struct {
+	covered         int64               // rows of apps with a contract
+	stored, sandbox int64               // the same by contract, without what one leaves to another of its partner
+	said            int64               // by pricing
+	became          map[[2]string]int64 // by state and reason
+}
+
 // reconcileMonth counts one month's rows of contracted apps at the newest cutoff and
 // compares them, app by app, with the newest pricing.
-func (c *Reconciler) reconcileMonth(ctx context.Context, r *Reconciliation, s MonthStatus, cutoff metering.Cutoff, became map[[2]string]int64) (stored, said int64, err error) {
-	snap, err := c.Catalogue.FromRefs(ctx, s.Manifest.Catalogue)
+func (c *Reconciler) reconcileMonth(ctx context.Context, r *Reconciliation, s MonthStatus, last Manifest, seen *tally) error {
+	cutoff := last.Cutoff
+	snap, err := c.correctedCatalogue(ctx, *s.Manifest, last)
 	if err != nil {
-		return 0, 0, err
-	}
-	reader := newUsageReader(c.Events, cutoff)
-	rows := map[partner.AppID]int64{}
-	for _, v := range snap.ContractsIn(s.Month) {
-		span, err := reader.span(ctx, v.Period)
-		if err != nil {
-			return 0, 0, err
-		}
-		for _, u := range span.cellsOf(snap.AppsOf(v.Terms)) {
-			rows[u.App] += u.Count
-			stored += u.Count
-		}
+		return err
 	}
 	priced, err := c.Store.PricedMonth(ctx, s.Month, farFuture)
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
-	counted := map[partner.AppID]int64{}
+	covers := map[string][]partner.AppID{}
+	spans := map[partner.AppID][]period.Period{}
+	for _, v := range snap.ContractsIn(s.Month) {
+		covers[v.Terms.Contract] = snap.AppsOf(v.Terms)
+		for _, app := range covers[v.Terms.Contract] {
+			spans[app] = append(spans[app], v.Period)
+		}
+	}
+	counted, rows := map[partner.AppID]int64{}, map[partner.AppID]int64{}
+	foreign := map[foreignKey]bool{} // what pricing left for its currency
 	for _, p := range priced {
 		for _, k := range p.Result.Counted {
-			if k.State == "elsewhere" { // another contract's events, looked at for a referral
+			if k.State == "elsewhere" { // told of by another contract: of the partner, or one looked at for a referral
+				if slices.Contains(covers[k.Contract], k.App) {
+					rows[k.App] -= k.Events
+					seen.stored -= k.Events
+					if k.Why == "sandbox" {
+						seen.sandbox -= k.Events
+					}
+				}
 				continue
 			}
 			counted[k.App] += k.Events
-			became[[2]string{k.State, k.Why}] += k.Events
-			said += k.Events
+			seen.became[[2]string{k.State, k.Why}] += k.Events
+			seen.said += k.Events
+			if k.Why == "other_currency" {
+				foreign[foreignKey{k.Contract, k.App, k.Type, ""}] = true
+			}
+		}
+	}
+	reader := newUsageReader(c.Events, cutoff)
+	sums := map[foreignKey]*Foreign{}
+	for _, v := range snap.ContractsIn(s.Month) {
+		span, err := reader.span(ctx, v.Period)
+		if err != nil {
+			return err
+		}
+		for _, u := range span.cellsOf(snap.AppsOf(v.Terms)) {
+			rows[u.App] += u.Count
+			seen.stored += u.Count
+			if u.Environment == metering.Sandbox {
+				seen.sandbox += u.Count
+				continue
+			}
+			if foreign[foreignKey{v.Terms.Contract, u.App, u.Type, ""}] && u.Currency != "" && !v.Terms.Converts(u.Currency) {
+				if err := addForeign(sums, s.Month, v.Terms.Contract, u); err != nil {
+					return fmt.Errorf("%s of %s in %s: %w", u.Type, u.App, u.Currency, err)
+				}
+			}
+		}
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(sums), compareForeign) {
+		r.Foreign = append(r.Foreign, *sums[k])
+	}
+	for app, ps := range spans {
+		for _, p := range united(ps) {
+			span, err := reader.span(ctx, p)
+			if err != nil {
+				return err
+			}
+			for _, u := range span.cells[app] {
+				seen.covered += u.Count
+			}
 		}
 	}
 	for app := range counted {
@@ -227,7 +340,48 @@ func (c *Reconciler) reconcileMonth(ctx context.Context, r *Reconciliation, s Mo
 				fmt.Sprintf("%d rows", rows[app]), fmt.Sprintf("%d said by pricing", counted[app])})
 		}
 	}
-	return stored, said, nil
+	return nil
+}
+
+// united is the same instants without overlaps, in order.
+func united(ps []period.Period) []period.Period {
+	ps = slices.Clone(ps)
+	slices.SortFunc(ps, func(a, b period.Period) int { return a.Start.Compare(b.Start) })
+	var out []period.Period
+	for _, p := range ps {
+		if n := len(out); n > 0 && !out[n-1].End.Before(p.Start) {
+			out[n-1].End = later(out[n-1].End, p.End)
+			continue
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+type foreignKey struct {
+	contract string
+	app      partner.AppID
+	typ      string
+	currency money.Currency
+}
+
+func compareForeign(a, b foreignKey) int {
+	return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.contract, b.contract), cmp.Compare(a.typ, b.typ), cmp.Compare(a.currency, b.currency))
+}
+
+func addForeign(sums map[foreignKey]*Foreign, m period.Month, contract string, u metering.Usage) error {
+	k := foreignKey{contract, u.App, u.Type, u.Currency}
+	if sums[k] == nil {
+		sums[k] = &Foreign{Month: m, App: u.App, Contract: contract, Type: u.Type, Amount: money.New(0, u.Currency)}
+	}
+	f := sums[k]
+	amount, err := money.Exact(u.Amount, u.Currency)
+	if err != nil {
+		return err
+	}
+	f.Events += u.Count
+	f.Amount, err = f.Amount.Add(amount)
+	return err
 }
 
 // farFuture is after every close.
@@ -273,11 +427,14 @@ func (c *Reconciler) reconcileStatements(ctx context.Context, r *Reconciliation)
 				r.Findings = append(r.Findings, Finding{"entry", e.ID, describeEntry(e), describeEntry(booked)})
 			}
 			for _, p := range booked.Postings {
-				if booked.Kind == "statement" && p.Account.Under(ledger.Payable(string(s.Partner))) {
+				if booked.Kind == "statement" && (p.Account.Under(ledger.Payable(string(s.Partner))) || p.Account == ledger.ReceivablePartner(string(s.Partner))) {
 					bookSum -= p.Amount.Minor
 				}
 			}
 		}
+	}
+	if err := c.reconcileDeferred(ctx, r, statements); err != nil {
+		return err
 	}
 	priced, err := c.pricedLines(ctx, months)
 	if err != nil {
@@ -297,7 +454,7 @@ func (c *Reconciler) reconcileStatements(ctx context.Context, r *Reconciliation)
 		}
 	}
 	r.equal("minor units, all currencies", "priced lines", "statement lines", pricedSum, onPageSum)
-	r.equal("minor units, all currencies", "statement lines", "postings to payable", pageSum, bookSum)
+	r.equal("minor units, all currencies", "statement lines", "postings to payable and receivable", pageSum, bookSum)
 	return nil
 }
 

@@ -2,7 +2,6 @@ package billing
 
 import (
 	"context"
-	"time"
 
 	"github.com/shopspring/decimal"
 
@@ -12,17 +11,15 @@ import (
 	"mete/pricing"
 )
 
-// cadenceMonths is how long a certification stays valid, by tier of risk: tier 1 two
-// years, tiers 4 and 5 half a year. A change of scope on tier 2 and above makes a
-// new review due at once.
-var cadenceMonths = [...]int{1: 24, 2: 12, 3: 12, 4: 6, 5: 6}
-
-// dueSoonDays is how long before its date a renewal counts as due.
-const dueSoonDays = 30
-
 // Scorecard measures one app's month from its usage and its facts up to the month's
-// end. It is computed once, at close, and frozen.
+// end. It is computed once, at close, and frozen. Facts are in time order.
 func Scorecard(app partner.App, p period.Period, m period.Month, cells []metering.Usage, facts []metering.Transaction) pricing.Scorecard {
+	return scorecard(app, p, m, cells, facts, false)
+}
+
+// scorecard is Scorecard, or, plain, what engines before mete-3 made of the same: one
+// certification for the whole month, which no exception extended.
+func scorecard(app partner.App, p period.Period, m period.Month, cells []metering.Usage, facts []metering.Transaction, plain bool) pricing.Scorecard {
 	card := pricing.Scorecard{App: app.ID, Month: m}
 	customers := map[partner.CustomerID]bool{}
 	for _, u := range cells {
@@ -48,30 +45,27 @@ func Scorecard(app partner.App, p period.Period, m period.Month, cells []meterin
 		card.Availability = share(card.Calls - card.Failed)
 		card.Within = share(card.Calls - card.Slow)
 	}
-	foldFacts(&card, app, p, facts)
+	foldFacts(&card, app, p, facts, plain)
+	c := certifierOf(app, p.Zone, facts)
+	c.plain = plain
+	_, last := daysOf(p)
+	card.Certification = c.on(last)
+	if !plain {
+		card.Standings = c.standings(p)
+	}
 	return card
 }
 
-// foldFacts folds an app's facts, in time order, into certification, incidents,
-// exceptions and support.
-func foldFacts(card *pricing.Scorecard, app partner.App, p period.Period, facts []metering.Transaction) {
-	var reviewed, changed time.Time
-	var suspended bool
-	tier := app.CertificationTier
+// foldFacts folds an app's facts, in time order, into incidents, exceptions and support.
+// An exception that extends a review until a day is open up to that day.
+func foldFacts(card *pricing.Scorecard, app partner.App, p period.Period, facts []metering.Transaction, plain bool) {
+	_, last := daysOf(p)
 	incidents, exceptions, support := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, f := range facts {
-		if f.Data.App != app.ID || !f.Time.Before(p.End) {
+		if f.Data.App != app.ID || !f.Time.Before(p.End) || f.Data.Environment == metering.Sandbox {
 			continue
 		}
 		switch f.Type {
-		case metering.ReviewDecided:
-			if f.Data.Reference == "suspended" || f.Data.Reference == "rejected" {
-				suspended = true
-				break
-			}
-			reviewed, suspended = f.Time, false
-		case metering.ScopeChanged:
-			changed = f.Time
 		case metering.IncidentOpened:
 			incidents[f.ID] = true
 			if p.Contains(f.Time) {
@@ -80,7 +74,10 @@ func foldFacts(card *pricing.Scorecard, app partner.App, p period.Period, facts 
 		case metering.IncidentClosed:
 			delete(incidents, f.Data.RefersTo)
 		case metering.ExceptionGranted:
-			exceptions[f.ID] = true
+			x, extends, _ := metering.ExtensionOf(f.Data.Reference)
+			if plain || !extends || !x.Until.Before(last) {
+				exceptions[f.ID] = true
+			}
 		case metering.ExceptionClosed:
 			delete(exceptions, f.Data.RefersTo)
 		case metering.SupportOpened:
@@ -97,59 +94,21 @@ func foldFacts(card *pricing.Scorecard, app partner.App, p period.Period, facts 
 	card.IncidentsOpen = int64(len(incidents))
 	card.ExceptionsOpen = int64(len(exceptions))
 	card.SupportOpen = int64(len(support))
-	card.Certification = certification(tier, reviewed, changed, suspended, p)
-}
-
-// certification is the standing at the end of the period.
-func certification(tier int, reviewed, changed time.Time, suspended bool, p period.Period) pricing.Certification {
-	c := pricing.Certification{Tier: tier, State: "none"}
-	last := period.DateOf(p.End.Add(-time.Microsecond), p.Zone)
-	switch {
-	case suspended:
-		c.State = "suspended"
-		return c
-	case reviewed.IsZero():
-		return c
-	case tier >= 2 && changed.After(reviewed):
-		c.State = "re-review"
-		c.DueOn = period.DateOf(changed, p.Zone)
-	default:
-		months := cadenceMonths[len(cadenceMonths)-1]
-		if tier > 0 && tier < len(cadenceMonths) {
-			months = cadenceMonths[tier]
-		}
-		c.DueOn = period.DateOf(reviewed, p.Zone).AddMonths(months)
-		switch left := last.DaysUntil(c.DueOn); {
-		case left < 0:
-			c.State = "overdue"
-		case left <= dueSoonDays:
-			c.State = "due"
-		default:
-			c.State = "valid"
-		}
-	}
-	if over := c.DueOn.DaysUntil(last); over > 0 {
-		c.OverdueDays = over
-	}
-	return c
 }
 
 // scorecards computes the scorecards of apps in their contracts' month.
-func (r *usageReader) scorecards(ctx context.Context, m period.Month, apps []scoredApp) ([]pricing.Scorecard, error) {
+func (r *usageReader) scorecards(ctx context.Context, m period.Month, apps []scoredApp, plain bool) ([]pricing.Scorecard, error) {
 	var out []pricing.Scorecard
-	facts := map[int64][]metering.Transaction{}
 	for _, a := range apps {
 		s, err := r.span(ctx, a.period)
 		if err != nil {
 			return nil, err
 		}
-		end := a.period.End.UnixMicro()
-		if _, ok := facts[end]; !ok {
-			if facts[end], err = r.until(ctx, a.period.End, factTypes); err != nil {
-				return nil, err
-			}
+		facts, err := r.factsUntil(ctx, a.period.End)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, Scorecard(a.app, a.period, m, s.cells[a.app.ID], facts[end]))
+		out = append(out, scorecard(a.app, a.period, m, s.cells[a.app.ID], facts, plain))
 	}
 	return out, nil
 }

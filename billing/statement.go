@@ -46,9 +46,12 @@ type Statement struct {
 	Earned   money.Amount   `json:"earned"` // sum of the lines
 	Payable  []Movement     `json:"payable"`
 	Reserve  []Movement     `json:"reserve"`
+	Owed     *Owed          `json:"owed,omitempty"`     // where the partner collects
+	NotDue   *money.Amount  `json:"not_due,omitempty"`  // accrued at the month's end: the partner's part of what customers have not paid
 	Layers   []Layer        `json:"layers,omitempty"`   // open reserve after this month
 	Releases []Release      `json:"releases,omitempty"` // layers released in this month
 	Kept     *Kept          `json:"kept,omitempty"`     // reserve kept from this month
+	Earnings []Earning      `json:"earnings,omitempty"` // of fees that we earn over months
 	NetSales money.Amount   `json:"net_sales"`
 	Charges  money.Amount   `json:"charges"` // all our charges of the month, positive
 	Before   *Rate          `json:"rate_before,omitempty"`
@@ -57,6 +60,7 @@ type Statement struct {
 	PayOn    period.Date    `json:"pay_on,omitempty"`
 	ReplyBy  period.Date    `json:"reply_by"`
 	Minimum  *money.Amount  `json:"minimum,omitempty"`
+	Keep     *money.Amount  `json:"keep,omitempty"` // stays on the account
 }
 
 // TermsRef names the version of a contract that priced the month.
@@ -65,6 +69,9 @@ type TermsRef struct {
 	Version  int         `json:"version"`
 	Accepted period.Date `json:"accepted,omitempty"`
 	By       string      `json:"accepted_by,omitempty"`
+
+	Collects     string `json:"collects,omitempty"`     // partner
+	Presentation string `json:"presentation,omitempty"` // principal
 }
 
 // Section is the part of the page a line stands in.
@@ -90,6 +97,9 @@ type Line struct {
 	Adjustment string        `json:"adjustment,omitempty"`   // ID of the adjustment this line carries
 	Account    string        `json:"account_kind,omitempty"` // adjustments: income or expense kind
 	Processor  string        `json:"processor,omitempty"`
+	Direct     bool          `json:"direct,omitempty"`    // on the account of what the partner owes us, since it collects
+	Principal  bool          `json:"principal,omitempty"` // of a sale in our own name
+	Defers     *Fee          `json:"defers,omitempty"`    // adjustments: the fee, earned over months, that it gives back
 }
 
 // Movement is one row of the balance block.
@@ -136,6 +146,7 @@ type Evidence struct {
 	Duplicates int64 `json:"duplicates"`
 	Conflicts  int64 `json:"conflicts"`
 	Unpriced   int64 `json:"unpriced"`
+	NoRate     int64 `json:"no_rate,omitempty"` // not converted: no exchange rate was there
 	Sandbox    int64 `json:"sandbox"`
 }
 
@@ -166,9 +177,13 @@ func (s Statement) Closing() money.Amount { return s.Payable[len(s.Payable)-1].A
 func (s Statement) ClosingReserve() money.Amount { return s.Reserve[len(s.Reserve)-1].Amount }
 
 // ToPending is what the statement moves into the partner's pending account: earned,
-// less reserve kept, plus reserve released. Issuing moves it on to due.
+// less reserve kept, plus reserve released, without what is on the account of what it
+// owes us, and less what is set off against that. Issuing moves it on to due.
 func (s Statement) ToPending() money.Amount {
-	sum := s.Earned
+	sum := s.toPayable()
+	if s.Owed != nil {
+		sum = must(sum.Sub(s.Owed.SetOff))
+	}
 	if s.Kept != nil {
 		sum = must(sum.Sub(s.Kept.Amount))
 	}
@@ -179,7 +194,8 @@ func (s Statement) ToPending() money.Amount {
 }
 
 // Entries are the books' side of the statement: one entry for what was earned, one
-// for reserve kept, one for each layer released. The same statement always gives the
+// for reserve kept, one for each layer released, one for what is set off, one for what
+// we earned of fees charged ahead. The same statement always gives the
 // same entries.
 func (s Statement) Entries() ([]ledger.Entry, error) {
 	b := newPostings(s.Currency)
@@ -189,7 +205,10 @@ func (s Statement) Entries() ([]ledger.Entry, error) {
 			return nil, fmt.Errorf("statement %s line %d: %w", s.ID, l.Number, err)
 		}
 	}
-	b.add(ledger.PayablePending(p), -s.Earned.Minor)
+	b.add(ledger.PayablePending(p), -s.toPayable().Minor)
+	if s.Owed != nil {
+		b.add(ledger.ReceivablePartner(p), s.Owed.Charged.Minor)
+	}
 	var out []ledger.Entry
 	if ps := b.postings(); len(ps) > 0 {
 		out = append(out, ledger.Entry{
@@ -216,6 +235,16 @@ func (s Statement) Entries() ([]ledger.Entry, error) {
 				{Account: ledger.PayablePending(p), Amount: r.Amount.Neg()},
 			},
 		})
+	}
+	if e := s.setOffEntry(); e != nil {
+		out = append(out, *e)
+	}
+	earn, err := s.earnEntry()
+	if err != nil {
+		return nil, fmt.Errorf("statement %s: %w", s.ID, err)
+	}
+	if earn != nil {
+		out = append(out, *earn)
 	}
 	for _, e := range out {
 		if err := e.Validate(); err != nil {

@@ -40,6 +40,9 @@ type Manifest struct {
 	ClosedBy  string          `json:"closed_by"`
 	ClosedAt  time.Time       `json:"closed_at"`
 	Adjust    []string        `json:"adjustments,omitempty"` // approved adjustments that this close carries
+
+	Appeals     []string `json:"appeals,omitempty"`      // accepted appeals that this close carries: of its month, or of closed ones
+	OpenAppeals []string `json:"open_appeals,omitempty"` // of its month: their measures freeze as measured
 }
 
 // AcceptedGap is a source that was silent before month end and was accepted so.
@@ -144,6 +147,24 @@ type Store interface {
 	// Scorecards returns the frozen scorecards of a month.
 	Scorecards(ctx context.Context, m period.Month) ([]pricing.Scorecard, error)
 
+	// FreezePlacements keeps which apps may be placed because of a month; the same again
+	// is nothing, others fail with ErrConflict.
+	FreezePlacements(ctx context.Context, m period.Month, apps []Placement) error
+
+	// Placements returns what was kept for a month, in order of app.
+	Placements(ctx context.Context, m period.Month) ([]Placement, error)
+
+	// OpenAppeal keeps an appeal; the same again is nothing, another under the same ID
+	// fails with ErrConflict.
+	OpenAppeal(ctx context.Context, a Appeal) error
+
+	// DecideAppeal keeps the one decision of an appeal, or fails with ErrNotFound. The
+	// same again is nothing; another fails with ErrConflict.
+	DecideAppeal(ctx context.Context, id string, d AppealDecision) error
+
+	// Appeals returns all appeals with their decisions, oldest first.
+	Appeals(ctx context.Context) ([]Appeal, error)
+
 	// SavePriced keeps a priced group; the same again is nothing, another result
 	// for the same (close, month, group) fails with ErrConflict.
 	SavePriced(ctx context.Context, p Priced) error
@@ -164,7 +185,7 @@ type Store interface {
 	// AttributionsBy returns everything that the pricings of one close attributed.
 	AttributionsBy(ctx context.Context, close period.Month) ([]pricing.Attribution, error)
 
-	// CommitStatement keeps the statement with its reserve layers and posts its
+	// CommitStatement keeps the statement with its reserve layers and deferred fees and posts its
 	// entries, all or nothing. The same again is nothing; other content fails with
 	// ErrConflict.
 	CommitStatement(ctx context.Context, s Statement, entries []ledger.Entry) error
@@ -183,6 +204,10 @@ type Store interface {
 	// OpenLayers returns reserve that no statement before the month has released.
 	OpenLayers(ctx context.Context, before period.Month) ([]Layer, error)
 
+	// Deferred returns what the lines of statements before the month charged, or gave
+	// back, of fees that are earned over months, in order of statement and line.
+	Deferred(ctx context.Context, before period.Month) ([]Deferred, error)
+
 	// ProposeAdjustment keeps a proposal; ApproveAdjustment marks it approved, once,
 	// or fails with ErrNotFound. The same again is nothing.
 	ProposeAdjustment(ctx context.Context, a Adjustment) error
@@ -198,4 +223,21 @@ type Store interface {
 
 	// Receipts returns receipts in order of date.
 	Receipts(ctx context.Context) ([]Receipt, error)
+
+	// CommitReceived keeps what a partner paid us and posts its entry. It reports false
+	// when the same was kept before, and fails with ErrConflict for another under the same
+	// reference of the partner, and with [ledger.ErrGuard] for more than the partner owes.
+	CommitReceived(ctx context.Context, r Received, entry ledger.Entry) (bool, error)
+
+	// Received returns what partners paid us, in order of date.
+	Received(ctx context.Context) ([]Received, error)
+
+	// Checkpoint returns the newest checkpoint of the stream, the zero value if there is
+	// none. It fails with ErrConflict if what is kept of it was altered.
+	Checkpoint(ctx context.Context, stream string) (Checkpoint, error)
+
+	// MoveCheckpoint keeps a checkpoint that lies after the newest of its stream, and
+	// reports false for one that does not. One at the same place with other totals fails
+	// with ErrConflict.
+	MoveCheckpoint(ctx context.Context, c Checkpoint) (moved bool, err error)
 }

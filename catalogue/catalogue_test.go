@@ -1,6 +1,8 @@
 package catalogue_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -239,12 +241,82 @@ func TestReferences(t *testing.T) {
 	w.wantProblem("referral_code: AB\npartner: somebody-else\n", `t.yaml:2:10: partner: no partner is called somebody-else; known are northwind, quill`)
 	w.wantProblem(contract("[scheduler]", "[sheduler]"), `t.yaml:3:8: apps: no app is called sheduler; did you mean scheduler?`)
 	w.wantProblem(contract("meter: api_calls", "meter: calls"), `t.yaml:9:39: rules[1].meter: no meter is called calls; known are api_calls`)
-	w.wantProblem(contract("apps: [scheduler]\n", "processor: strpe\napps: [scheduler]\n"), `t.yaml:1:1: processor: the marketplace has no processor called strpe; did you mean stripe?`)
+	w.wantProblem(contract("apps: [scheduler]\n", "processor: strpe\napps: [scheduler]\n"), `t.yaml:3:12: processor: the marketplace has no processor called strpe; did you mean stripe?`)
 	w.wantProblem(contract()+"- {id: ref, kind: referral, from: partner, to: zeta, flat: 75.00}\n", `t.yaml:10:48: rules[2].to: no partner is called zeta; known are northwind, quill`)
-	w.wantProblem(contract("[scheduler]", "[scheduler, notes]"), `t.yaml:1:1: rules[0]: shares the sales of app notes, which is quill's and not northwind's; put the rule into a contract with quill`)
+	w.wantProblem(contract()+"- {id: ref, kind: split, to: {zeta: 10%}}\n", `t.yaml:10:31: rules[2].to: no partner is called zeta; known are northwind, quill`)
+	w.wantProblem(contract()+"- {id: u, kind: usage_fee, meter: api_calls, quantity: {as: weighted, less: gone}, price: {model: per_unit, unit: 1}}\n", `t.yaml:10:77: rules[2].quantity.less: no meter is called gone; known are api_calls`)
+	w.wantProblem(contract()+"- {id: u, kind: usage_fee, price: {model: capacity, steps: [{limits: {seats: 5}, price: 1.00}, {price: 2.00}]}}\n", `t.yaml:10:71: rules[2].price.steps[0].limits: no meter is called seats; known are api_calls`)
+	w.wantProblem(contract("[scheduler]", "[scheduler, notes]"), `t.yaml:8:4: rules[0]: shares the sales of app notes, which is quill's and not northwind's; put the rule into a contract with quill`)
 	w.wantProblem("marketplace: other\nname: O\nzone: UTC\ncurrency: USD\ncontact: a@b.example\nclose: {lag: 1 day}\n",
-		`t.yaml:1:1: marketplace: there is a marketplace already, meridian-us; keep its ID, or run another entity on a store of its own`)
+		`t.yaml:1:14: marketplace: there is a marketplace already, meridian-us; keep its ID, or run another entity on a store of its own`)
 	w.wantProblem(contract("partner: northwind", "partner: nrthwind")+"---\npartner: p\n", `t.yaml:11:1: name: is missing; write name: name on statements`) // all together
+}
+
+// TestIdleClause: new terms that ask for what nothing does are refused; terms that
+// were recorded before that stay what they are.
+func TestIdleClause(t *testing.T) {
+	const clause = "effective: {from: 2026-02-01}\npayout: {minimum: 25.00, setoff: %t}"
+	with := func(setoff bool) string {
+		return contract("effective: {from: 2026-02-01}", fmt.Sprintf(clause, setoff))
+	}
+	w := newWorld(t, base)
+	w.wantProblem("# terms\n---\n"+with(true), "t.yaml:9:34: payout.setoff: nothing is set off: we collect all that customers pay under this contract, and what the partner owes "+
+		"meets its next sales on the same account; leave it out or write false; what is owed on that account is carried forward in any case")
+	v := w.apply(with(false))[0]
+
+	old := newWorld(t, base)
+	v.Document = strings.Replace(v.Document, "setoff: false", "setoff: true", 1)
+	v.Content = []byte(strings.Replace(string(v.Content), `"setoff":false`, `"setoff":true`, 1))
+	v.Digest = digestOf(v)
+	head, err := old.store.CatalogueHead(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.store.RecordVersions(t.Context(), head, []catalogue.Version{v}); err != nil {
+		t.Fatal(err)
+	}
+	old.agree(v)
+	if changes, err := old.plan(with(true)); err != nil || !changes.IsEmpty() {
+		t.Errorf("the same document again: %v, %v", changes, err)
+	}
+	if s := old.snapshot("2026-03-01"); len(s.Contracts()) != 1 {
+		t.Errorf("contracts in force: %v", s.Contracts())
+	}
+	old.wantProblem(contract("effective: {from: 2026-02-01}", "effective: {from: 2026-05-01}\npayout: {setoff: true}"),
+		"t.yaml:7:18: payout.setoff: nothing is set off: we collect all that customers pay under this contract, and what the partner owes "+
+			"meets its next sales on the same account; leave it out or write false; what is owed on that account is carried forward in any case")
+}
+
+// digestOf is the digest of a version, made apart from the code.
+func digestOf(v catalogue.Version) string {
+	h := sha256.New()
+	for _, part := range []string{"mete catalogue 1", string(v.Kind), v.ID, string(v.Content)} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// TestCodesOfThePlatform: a code may be ours, so that a contract can pay us for
+// customers; nothing else is the platform's.
+func TestCodesOfThePlatform(t *testing.T) {
+	w := newWorld(t, base)
+	w.apply("referral_code: OURS-1\npartner: platform\n")
+	if c := w.snapshot("2026-03-01").Codes["OURS-1"]; c.Partner != partner.Platform {
+		t.Errorf("the code is of %q", c.Partner)
+	}
+	w.wantProblem("referral_code: OURS-2\npartner: partner\n", "t.yaml:2:10: partner: partner is a word that contracts use, no partner may be called so; write a partner's identifier, or platform, such as northwind")
+	w.wantProblem("app: ours\npartner: platform\nname: Ours\n", "t.yaml:2:10: partner: platform is a word that contracts use, no partner may be called so; write a partner's identifier of lower-case letters, digits and '-', at most 63 characters, such as northwind")
+}
+
+// specific is a contract of northwind's that shares the sales of a deal or a customer.
+func specific(id, of string) string {
+	return "contract: " + id + "\npartner: northwind\n" + of + `
+currency: USD
+zone: America/Chicago
+effective: {from: 2026-02-01}
+rules:
+- {id: share, kind: share, of: sale.paid, class: marketplace, platform: {rate: 5%}}
+`
 }
 
 func TestOverlappingShares(t *testing.T) {
@@ -253,14 +325,16 @@ func TestOverlappingShares(t *testing.T) {
 	other := func(more ...string) string {
 		return contract(append([]string{"contract: sched", "contract: other", "meter: api_calls, ", "of: sale.paid, ", "model: per_unit, unit: 0.001", "model: percentage, rate: 1%"}, more...)...)
 	}
-	both := "t.yaml:1:1: rules: contracts other (rule share) and sched (rule share) of northwind both share the sales of app scheduler, class marketplace, from %s on; " +
-		"one sale has one share rule: name other apps or classes, or end one contract before the other begins"
+	both := "t.yaml:8:1: rules: contracts other (rule share) and sched (rule share) of northwind both share the sales of app scheduler, class marketplace, from %s on; " +
+		"one sale has one share rule: name other apps or classes, end one contract before the other begins, or make one for a deal or a customer"
 	w.wantProblem(other(), fmt.Sprintf(both, "2026-02-01"))
 	w.wantProblem(other("2026-02-01", "2026-05-01"), fmt.Sprintf(both, "2026-05-01"))
 	w.wantProblem(other("class: marketplace, ", ""), fmt.Sprintf(both, "2026-02-01")) // every class, hence that one too
 	for name, text := range map[string]string{
 		"another app":       other("[scheduler]", "[reminders]"),
 		"all apps":          other("apps: [scheduler]\n", ""), // yields to the contract that names the app
+		"a deal":            specific("other", "deal: D-1"),   // goes before it
+		"a customer":        "customer: lakeside\nname: Lakeside\n---\n" + specific("other", "customer: lakeside") + "---\n" + specific("third", "deal: D-2"),
 		"another class":     other("class: marketplace", "class: value_added"),
 		"another currency":  other("currency: USD", "currency: EUR"),
 		"before":            other("from: 2026-02-01", "from: 2026-01-01, until: 2026-02-01"),
@@ -270,6 +344,12 @@ func TestOverlappingShares(t *testing.T) {
 		if _, err := w.plan(text); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	w.wantProblem(specific("first", "customer: nobody"), "t.yaml:3:11: customer: no customer is called nobody; describe it in a document of its own")
+	for field, of := range map[string]string{"deal: D-1": "in deal D-1", "customer: lakeside": "to customer lakeside"} {
+		w.wantProblem("customer: lakeside\nname: Lakeside\n---\n"+specific("first", field)+"---\n"+specific("again", field),
+			"t.yaml:11:1: rules: contracts first (rule share) and again (rule share) of northwind both share the sales of all its apps "+of+", class marketplace, from 2026-02-01 on; "+
+				"one sale has one share rule: name other apps or classes, end one contract before the other begins, or make one for a deal or a customer")
 	}
 }
 
@@ -357,10 +437,13 @@ func TestTermsAreNotChangedBackwards(t *testing.T) {
 	w := newWorld(t, base)
 	ctx := t.Context()
 	w.agree(w.apply(contract())[0])
-	w.wantProblem(contract("15%", "20%"), "t.yaml:1:1: effective.from: version 1 of sched is in force from 2026-02-01, and terms in force are never edited; "+
+	w.wantProblem(contract("15%", "20%"), "t.yaml:6:19: effective.from: version 1 of sched is in force from 2026-02-01, and terms in force are never edited; "+
 		"give the new terms a later effective.from, or write corrects: 1 if version 1 was wrong")
-	w.wantProblem("corrects: 4\n"+contract(), "t.yaml:1:1: corrects: version 4 of sched is not in force, there is nothing to correct; name the version in force that was wrong, or leave corrects out")
-	w.wantProblem("corrects: 1\n"+contract("2026-02-01", "2026-01-01"), "t.yaml:1:1: effective.from: 2026-01-01 lies outside version 1 of sched, which it corrects (from 2026-02-01); begin within the version that was wrong")
+	w.wantProblem("corrects: 4\n"+contract(), "t.yaml:1:11: corrects: version 4 of sched is not in force, there is nothing to correct; name the version in force that was wrong, or leave corrects out")
+	w.wantProblem("corrects: 1\n"+contract("from: 2026-02-01", "from: 2026-02-01, until: 2026-06-01"), "t.yaml:7:38: effective.until: the end of version 1 is open, and of this 2026-06-01: a correction keeps it; keep the end; a contract is ended by a later version")
+	w.wantProblem("corrects: 1\n"+contract("currency: USD", "currency: USD\nprocessor: stripe"), "t.yaml:6:12: processor: the processor of version 1 is processor, and of this stripe: a correction keeps it; keep it: what was collected lies there; change it by a later version")
+	w.wantProblem("corrects: 1\n"+contract()+"- {id: with, kind: split, to: {quill: 30%}}\n", "t.yaml:9:1: rules: they name other partners than version 1 ([], and now [quill]), who would be priced together with this contract in closed months; put the rules with other partners into a later version, and pay for the past by adjustments")
+	w.wantProblem("corrects: 1\n"+contract("2026-02-01", "2026-01-01"), "t.yaml:7:19: effective.from: 2026-01-01 lies outside version 1 of sched, which it corrects (from 2026-02-01); begin within the version that was wrong")
 
 	w.at = time.Date(2026, 5, 20, 12, 0, 0, 0, time.UTC)
 	v2 := w.apply(contract("2026-02-01", "2026-05-01", "15%", "20%"))[0]
@@ -458,14 +541,6 @@ func TestSnapshot(t *testing.T) {
 	}
 	if s.Codes["NW-1"].Partner != "northwind" || len(s.CodeList()) != 1 || len(s.MeterList()) != 1 {
 		t.Errorf("codes %v", s.Codes)
-	}
-	rate, row, err := s.Rate("EUR", "USD", period.Date{Year: 2026, Month: 10, Day: 31})
-	if err != nil || rate.String() != "1.18" || row.Date.String() != "2026-10-30" {
-		t.Errorf("rate %s of %s, %v", rate, row.Date, err)
-	}
-	_, _, err = s.Rate("EUR", "USD", period.Date{Year: 2026, Month: 10, Day: 29})
-	if want := "EUR to USD on 2026-10-29, or up to 7 days before: no exchange rate; add it to an fx document"; err == nil || err.Error() != want {
-		t.Errorf("stale rate: %v, want %s", err, want)
 	}
 	v := s.ContractsIn(period.Month{Year: 2026, Month: 2})
 	if apps := s.AppsOf(v[0].Terms); !slices.Equal(apps, []partner.AppID{"scheduler"}) {

@@ -25,13 +25,16 @@ func (d *Documents) contract(r *reader, n ast.Node, text string, line int) {
 	id, _ := content["contract"].(string)
 	at, _ := place(n)
 	o := Object{Kind: KindContract, ID: id, Corrects: corrects, Content: encode(content),
-		Document: text, File: r.file, Line: at, Terms: terms}
+		Document: text, File: r.file, Line: at, Terms: terms, start: line, node: n}
 	if terms != nil {
 		o.Effective, o.Until = terms.From, terms.Until
 		if err := checkID(id); err != nil {
 			r.problem(n, "contract", err.Error(), "name the agreement, such as northwind-scheduling")
 		}
 		r.contractRefs(n)
+		for _, p := range terms.Idle() {
+			o.idle = append(o.idle, inFile(p, line))
+		}
 	}
 	o.refs = r.refs
 	if id != "" {
@@ -72,8 +75,13 @@ func (r *reader) pricing(err error, line int) {
 		return
 	}
 	for _, p := range ps {
-		r.problems.add(Problem{p.File, p.Line + line - 1, p.Column, p.Field, p.Problem, p.Remedy})
+		r.problems.add(inFile(p, line))
 	}
+}
+
+// inFile is pricing's problem with a document, which begins on the line of its file.
+func inFile(p pricing.Problem, line int) Problem {
+	return Problem{p.File, p.Line + line - 1, p.Column, p.Field, p.Problem, p.Remedy}
 }
 
 // contractRefs notes the partners, apps and meters that a contract names.
@@ -88,13 +96,35 @@ func (r *reader) contractRefs(n ast.Node) {
 	}
 	refer(KindPartner, member(n, "partner"), "partner")
 	refer(KindApp, member(n, "apps"), "apps")
+	refer(KindCustomer, member(n, "customer"), "customer")
+	refer(KindFX, member(member(n, "fx"), "rates"), "fx.rates")
 	for i, rule := range elements(member(n, "rules")) {
 		path := fmt.Sprintf("rules[%d]", i)
 		refer(KindApp, member(rule, "apps"), path+".apps")
 		refer(KindMeter, member(rule, "meter"), path+".meter")
 		refer(KindPartner, member(rule, "from"), path+".from")
 		refer(KindPartner, member(rule, "to"), path+".to")
+		for _, key := range keys(member(rule, "to")) { // of a split
+			refer(KindPartner, key, path+".to")
+		}
+		refer(KindMeter, member(member(rule, "quantity"), "less"), path+".quantity.less")
+		for j, step := range elements(member(member(rule, "price"), "steps")) {
+			for _, key := range keys(member(step, "limits")) {
+				refer(KindMeter, key, fmt.Sprintf("%s.price.steps[%d].limits", path, j))
+			}
+		}
+		refer(KindCustomer, member(rule, "information_source"), path+".information_source")
 	}
+}
+
+// keys are the field names of a mapping, as they stand in the document.
+func keys(n ast.Node) []ast.Node {
+	var out []ast.Node
+	ps, _ := pairs(n)
+	for _, p := range ps {
+		out = append(out, p.Key)
+	}
+	return out
 }
 
 // own is the word by which a rule names its contract's partner.
@@ -104,11 +134,16 @@ const own = "partner"
 func parties(t *pricing.Terms) []partner.ID {
 	var ids []partner.ID
 	for _, r := range t.Rules {
-		b, ok := r.Body.(*pricing.Referral)
-		if !ok {
-			continue
+		var named []string
+		switch b := r.Body.(type) {
+		case *pricing.Referral:
+			named = []string{b.From, b.To}
+		case *pricing.Split:
+			for _, id := range b.Parties() {
+				named = append(named, string(id))
+			}
 		}
-		for _, p := range []string{b.From, b.To} {
+		for _, p := range named {
 			if id := partner.ID(p); p != own && id != partner.Platform && id != t.Partner && !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}

@@ -36,8 +36,12 @@ func (e *refused) Is(target error) bool { return target == ErrRefused }
 // and two approvers, unless the contract has no earlier terms. Ref's digest, when
 // given, must be the version's: it is what the person saw. It returns the version
 // with its new state.
-func (c Catalogue) Approve(ctx context.Context, ref Ref, by Person, at time.Time) (Version, error) {
-	return c.decide(ctx, ref, Decision{Verdict: Approve, By: by, At: at})
+//
+// The terms are screened first, and what was found is kept with the approval. What
+// blocks needs an override by somebody else, see [Catalogue.Override]; what needs
+// counsel needs a reference, given here or with an earlier approval of the version.
+func (c Catalogue) Approve(ctx context.Context, ref Ref, by Person, at time.Time, counsel ...CounselFor) (Version, error) {
+	return c.decide(ctx, ref, Decision{Verdict: Approve, By: by, At: at}, counsel...)
 }
 
 // Acceptance is the partner's word on approved terms.
@@ -62,22 +66,16 @@ func (c Catalogue) Reject(ctx context.Context, ref Ref, by Person, reason string
 
 var verbs = map[Verdict]string{Approve: "approve", Accept: "accept", Reject: "reject"}
 
-func (c Catalogue) decide(ctx context.Context, ref Ref, d Decision) (Version, error) {
+func (c Catalogue) decide(ctx context.Context, ref Ref, d Decision, counsel ...CounselFor) (Version, error) {
 	verb := verbs[d.Verdict]
 	vs, head, err := c.history(ctx, Query{Kind: ref.Kind, ID: ref.ID})
 	if err != nil {
 		return Version{}, fmt.Errorf("%s %s: %w", verb, ref, err)
 	}
-	at := -1
-	for i := range vs {
-		if vs[i].Number == ref.Number {
-			at = i
-		}
-	}
-	if at < 0 {
+	v, ok := numbered(vs, ref.Number)
+	if !ok {
 		return Version{}, fmt.Errorf("%s %s: %w", verb, ref, ErrUnknown)
 	}
-	v := vs[at]
 	d.Ref = v.Ref
 	if d.RecordedAt.IsZero() {
 		d.RecordedAt = d.At
@@ -95,12 +93,32 @@ func (c Catalogue) decide(ctx context.Context, ref Ref, d Decision) (Version, er
 	if why, how := may(v, d, vs); why != "" {
 		return Version{}, &refused{v.Ref, verb, why, how}
 	}
+	if d.Verdict == Approve {
+		s, err := c.ScreenVersion(ctx, v, d.At)
+		if err != nil {
+			return Version{}, fmt.Errorf("%s %s: %w", verb, v.Ref, err)
+		}
+		if why, how := clear(v, d.By, &s.Result, counsel); why != "" {
+			return Version{}, &refused{v.Ref, verb, why, how}
+		}
+		d.Screen = &s.Result
+	}
 	if err := c.Store.RecordDecision(ctx, head, d); err != nil {
 		return Version{}, fmt.Errorf("%s %s: %w", verb, v.Ref, err)
 	}
 	v.Decisions = append(v.Decisions, d)
 	v.State = stateOf(v)
 	return v, nil
+}
+
+// numbered is the version of that number.
+func numbered(vs []Version, number int) (Version, bool) {
+	for _, v := range vs {
+		if v.Number == number {
+			return v, true
+		}
+	}
+	return Version{}, false
 }
 
 // documentHash is the SHA-256 of the YAML as written, so that a partner can compare it

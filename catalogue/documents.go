@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -42,7 +43,33 @@ type Object struct {
 	Line      int
 	Terms     *pricing.Terms // contracts only
 
-	refs []reference
+	start int // contracts: the line of the file at which the document begins
+	node  ast.Node
+	refs  []reference
+	idle  []Problem // clauses that nothing acts on: refused in a new version
+}
+
+// Place is where a field stands in the file: rules[0].platform, or the innermost of its
+// parts that is written.
+func (o Object) Place(field string) (line, column int) {
+	n := o.node
+	if n == nil {
+		return o.Line, 1
+	}
+	line, column = place(n)
+	for _, part := range strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
+		if i, err := strconv.Atoi(part); err == nil {
+			list, _ := n.(*ast.SequenceNode)
+			if list == nil || i >= len(list.Values) {
+				return line, column
+			}
+			n = list.Values[i]
+		} else if n = member(n, part); n == nil {
+			return line, column
+		}
+		line, column = place(n)
+	}
+	return line, column
 }
 
 // digest is the SHA-256 of what the object is and says. When it comes into force is
@@ -100,6 +127,15 @@ func ReadDir(dir string) (Documents, error) {
 		return Documents{}, fmt.Errorf("read catalogue %s: no .yaml file in it; name the folder that holds the documents", dir)
 	}
 	return docs, nil
+}
+
+// ReadFile reads the documents of one file, whatever it is called.
+func ReadFile(path string) (Documents, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return Documents{}, fmt.Errorf("read catalogue: %w", err)
+	}
+	return Parse(path, text), nil
 }
 
 func readFile(path string) ([]byte, error) {
@@ -304,7 +340,7 @@ func (d *Documents) object(r *reader, k kind, n ast.Node, idKey, text string) {
 	content, _ := k.object(idKey).read(r, n, "").(map[string]any)
 	id, _ := content[idKey].(string)
 	line, _ := place(n)
-	o := Object{Kind: k.kind, ID: id, Document: text, File: r.file, Line: line, refs: r.refs}
+	o := Object{Kind: k.kind, ID: id, Document: text, File: r.file, Line: line, refs: r.refs, node: n}
 	if e, ok := content["effective"].(string); ok {
 		o.Effective, _ = period.ParseDate(e)
 	}

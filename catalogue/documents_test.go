@@ -50,7 +50,7 @@ func TestProblems(t *testing.T) {
 		{"exponent", "fx: ecb\nsource: ECB\nrates: [{date: 2026-10-30, from: EUR, to: USD, rate: 1e3}]\n",
 			`t.yaml:3:54: rates[0].rate: "1e3" is not a plain decimal number of at most 60 characters; write a positive decimal number, such as 1.0832`},
 		{"rate twice", "fx: ecb\nsource: ECB\nrates:\n- {date: 2026-10-30, from: EUR, to: USD, rate: 1.1}\n- {date: 2026-10-30, from: EUR, to: USD, rate: 1.2}\n",
-			`t.yaml:1:1: rates[1]: a second rate from EUR to USD on 2026-10-30; keep one`},
+			`t.yaml:5:4: rates[1]: a second rate from EUR to USD on 2026-10-30; keep one`},
 		{"anchors", "partner: &p northwind\nname: N\n",
 			`t.yaml:1:10: anchors, aliases and tags are not read; write the value out`},
 		{"list beside something", "partners: [{id: p, name: P}]\nname: x\n",
@@ -60,13 +60,13 @@ func TestProblems(t *testing.T) {
 		{"described twice", "partner: p\nname: P\n---\npartner: p\nname: Q\n",
 			`t.yaml:4:1: partner: partner p is described in t.yaml:1 already; keep one of the two, or give the later one another effective date`},
 		{"meter without status", "meter: sales\ntype: sale.paid\naggregate: count\nstatus_below: 400\n",
-			`t.yaml:1:1: status_below: only usage.api events have an HTTP status; leave it out or count usage.api`},
+			`t.yaml:4:15: status_below: only usage.api events have an HTTP status; leave it out or count usage.api`},
 		{"days", "marketplace: m\nname: M\nzone: UTC\ncurrency: USD\ncontact: a@b.example\nclose: {lag: 2 weeks}\n",
 			`t.yaml:6:14: close.lag: "2 weeks" is not a number of days, at most 366; write a number of days, at most 366, such as 3 days`},
 		{"corrects in one line", "{contract: c, corrects: 1, partner: p, currency: USD, zone: UTC, effective: {from: 2026-01-01}, rules: [{id: s, kind: share, of: sale.paid, platform: {rate: 1%}}]}\n",
 			`t.yaml:1:15: corrects: does not stand on a line of its own; write corrects: N on its own line`},
-		{"place of a contract's problem", "partner: p\nname: P\n---\ncontract: c\npartner: p\ncurrency: USD\nzone: UTC\neffective: {from: 2026-01-01}\nrules: [{id: s, kind: shear}]\n",
-			`t.yaml:9:23: rules[0].kind: "shear" is not known here; one of: share, usage_fee, fixed_fee, referral, quality; did you mean share?`},
+		{"place of a contract's problem", "partner: p\nname: P\n---\ncontract: c\npartner: p\ncurrency: USD\nzone: UTC\neffective: {from: 2026-01-01}\nrules: [{id: s, kind: share, of: sale.gone, platform: {rate: 1%}}]\n",
+			`t.yaml:9:34: rules[0].of: "sale.gone" is not known here; one of: sale.paid`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

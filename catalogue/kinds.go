@@ -9,6 +9,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
+	"mete/compliance"
 	"mete/metering"
 	"mete/money"
 	"mete/partner"
@@ -46,6 +47,10 @@ type Marketplace struct {
 	Pay        Pay                  `json:"pay"`
 	Processors map[string]Processor `json:"processors,omitempty"`
 	Rails      map[string]Rail      `json:"rails,omitempty"`
+	Placement  *Placement           `json:"placement,omitempty"`
+	Tiers      *PartnerTiers        `json:"partner_tiers,omitempty"`
+
+	compliance.Settings
 }
 
 // Close says when a month may be closed.
@@ -59,6 +64,15 @@ type Pay struct {
 	Issue    int    `json:"issue,omitempty"` // day of the following month, or the next business day
 	Day      int    `json:"day,omitempty"`
 	Calendar string `json:"calendar,omitempty"` // of holidays
+
+	Withholding *Withholding `json:"withholding,omitempty"`
+}
+
+// Withholding is the tax that is kept back from payees whose document says so.
+type Withholding struct {
+	Authority      string          `json:"authority"`
+	Rate           decimal.Decimal `json:"rate"`            // 0.24
+	ReportableFrom decimal.Decimal `json:"reportable_from"` // of a calendar year, in the marketplace's currency
 }
 
 // Processor takes customers' money for the marketplace.
@@ -70,6 +84,35 @@ type Processor struct {
 type Rail struct {
 	Account string `json:"account,omitempty"` // what the bank account is called
 	Last4   string `json:"last4,omitempty"`
+}
+
+// Placement says which apps may be placed because of their month: those for which a
+// condition over their scorecard holds. No payment and no use of the API is part of it.
+type Placement struct {
+	Requires       string          `json:"requires"`                   // a condition, as in quality rules
+	NotScoredBelow int64           `json:"not_scored_below,omitempty"` // calls
+	Slots          map[string]Slot `json:"slots,omitempty"`
+}
+
+// Slot is one of the places an app may have.
+type Slot struct {
+	Name     string `json:"name"`
+	Requires string `json:"requires,omitempty"` // besides what every placement requires
+}
+
+// PartnerTiers are what the tiers of the partner programme ask for. A partner has the
+// tier that its own document says; these tell people whether it should.
+type PartnerTiers struct {
+	Months    int           `json:"months"` // whole months before a day's own that are looked at
+	Grow      *TierCriteria `json:"grow,omitempty"`
+	Strategic *TierCriteria `json:"strategic,omitempty"`
+}
+
+// TierCriteria are the least that a tier asks for, all of them.
+type TierCriteria struct {
+	Sales           *decimal.Decimal `json:"sales,omitempty"`            // net, in the marketplace's currency, on statements of the months
+	CertifiedApps   int              `json:"certified_apps,omitempty"`   // certified on the day: valid or due
+	SupportAnswered int              `json:"support_answered,omitempty"` // questions, in the months
 }
 
 // Source is where events come from: what metering must know of it, and what people
@@ -133,14 +176,36 @@ var kinds = []kind{
 			{"issue", "Day of the following month on which statements are issued", false, whole(1, 28)},
 			{"day", "Day of the following month on which payouts are planned", false, whole(1, 28)},
 			{"calendar", "Holidays that move these days to the next business day", false, anID.refer(KindHolidays)},
+			{"withholding", "Tax kept back from payees whose document says withhold_from", false, object{
+				{"authority", "Tax authority, as its account is called", true, anID},
+				{"rate", "Part of a payout that is kept back", true, aPercentage},
+				{"reportable_from", "What payments to a payee come to in a calendar year before any is kept back, in the marketplace's currency", true, aDecimal},
+			}},
 		}},
 		{"processors", "Who takes customers' money for the marketplace", false, table{anID, object{
 			{"name", "Name of the processor", true, words},
-		}}},
+		}, "One processor, under the ID that contracts name"}},
 		{"rails", "Ways to pay partners: manual, stripe or ach", false, table{oneOf("manual", "stripe", "ach"), object{
 			{"account", "What the marketplace's bank account is called", false, words},
 			{"last4", "Last four digits of the account, in quotes", false, last4},
-		}}},
+		}, "One way to pay, from one bank account of the marketplace"}},
+		{"placement", "Which apps may be placed because of their month's scorecard", false, object{
+			{"requires", "What a placement requires, a condition over the scorecard as in quality rules", true, aPlacement},
+			{"not_scored_below", "Fewer calls are not scored, and an app that is not scored is not placed", false, someCalls},
+			{"slots", "The places, each with what it requires besides", false, table{anID, object{
+				{"name", "Name of the place", true, words},
+				{"requires", "What it requires besides", false, aPlacement},
+			}, "One place, under its ID"}},
+		}},
+		{"partner_tiers", "What the tiers of the partner programme ask for", false, object{
+			{"months", "Whole months before a day's own that are looked at", true, whole(1, 36)},
+			{"grow", "The least that tier grow asks for", false, tierCriteria},
+			{"strategic", "The least that tier strategic asks for", false, tierCriteria},
+		}},
+		{"certified_developer", "Whether the entity develops certified API technology (45 CFR 170.404): more rules of the compliance screen apply", false, truth{}},
+		{"actor", "What the entity is under the information blocking rules (45 CFR 171.102); absent: developer if certified_developer, else none", false,
+			oneOf(compliance.ActorDeveloper, compliance.ActorNetwork, compliance.ActorProvider)},
+		{"free_basic_listing", "Whether every app may be listed, in a basic form, without a fee", false, truth{}},
 	}},
 	{kind: KindFX, id: anID, about: "Dated exchange rates from one publisher", dated: true, check: checkFX, fields: object{
 		{"source", "Who publishes the rates", true, words},
@@ -153,15 +218,17 @@ var kinds = []kind{
 	}},
 	{kind: KindHolidays, id: anID, about: "Days on which banks do not work", dated: true, fields: object{
 		{"name", "Name of the calendar", false, words},
-		{"days", "Date and name of each holiday", true, table{aDate, words}},
+		{"days", "Date and name of each holiday", true, table{aDate, words, "What the day is called"}},
 	}},
 	{kind: KindReferralCode, plural: "referral_codes", id: aCode, idKey: "code", about: "A code that a partner hands out", fields: object{
-		{"partner", "The partner whose code it is", true, aPartner.refer(KindPartner)},
+		{"partner", "The partner whose code it is; platform: ours", true, aReferrer.refer(KindPartner)},
 	}},
 	{kind: KindApp, plural: "apps", id: anID, about: "A product of one partner", fields: object{
 		{"partner", "The partner whose app it is", true, aPartner.refer(KindPartner)},
 		{"name", "Name on statements", true, words},
 		{"certification_tier", "Certification tier, 1 (least risk) to 5; absent: not certified", false, whole(1, 5)},
+		{"ehi_individual_access", "Whether it gives persons, or whom they name, electronic access to their own health information", false, truth{}},
+		{"steers_orders", "Whether it proposes or ranks drugs, devices, tests, supplies or whom to refer to", false, truth{}},
 	}},
 	{kind: KindMeter, plural: "meters", id: anID, about: "Which events a price counts, and how", check: checkMeter, fields: object{
 		{"description", "What is counted, for people", false, words},
@@ -177,7 +244,7 @@ var kinds = []kind{
 		{"description", "What it is, for people", false, words},
 		{"kind", "What sort of system it is", true, oneOf("gateway", "billing", "processor", "marketplace", "certification", "support", "other")},
 		{"owner", "Name of the credential that may send it", true, anID},
-		{"mapping", "How a gateway's log lines become events: nginx, kong … or the path of a mapping file", false, words},
+		{"mapping", "How a gateway's log lines become events: nginx, kong … or the name of a mapping of your own", false, words},
 		{"apps", "The only apps it may report; absent: any", false, list{anID.refer(KindApp), 1}},
 		{"app", "The app of log lines that name none", false, anID.refer(KindApp)},
 		{"class", "The class of log lines that name none", false, oneOf(classes...)},
@@ -187,11 +254,14 @@ var kinds = []kind{
 	{kind: KindCustomer, plural: "customers", id: anID, about: "A practice or other organisation that buys apps", fields: object{
 		{"name", "Name of the organisation, never of a person", true, words},
 		{"zone", "Its time zone", false, aZone},
+		{"hosting", "Who runs its certified API: the platform, or the practice itself", false, oneOf(string(partner.HostedByPlatform), string(partner.HostedBySelf))},
+		{"partner", "The partner that is this very organisation, if one is", false, aPartner.refer(KindPartner)},
 	}},
 	{kind: KindPartner, plural: "partners", id: aPartner, about: "A company that sells through, builds for or refers to the marketplace", fields: object{
 		{"name", "Name on statements", true, words},
 		{"tier", "Standing in the partner programme", false, oneOf(string(partner.Build), string(partner.Grow), string(partner.Strategic))},
 		{"account_group", "Partners under common control; they share tiers", false, anID},
+		{"type", "What sort of organisation it is: makes apps, treats patients, makes drugs or devices", false, oneOf(string(partner.Developer), string(partner.Provider), string(partner.Manufacturer), string(partner.OtherType))},
 		{"payee", "Where and under which conditions the partner may be paid", false, object{
 			{"rail", "Way of payment", false, oneOf("manual", "stripe", "ach")},
 			{"account", "The rail's name of the account, never a bank account number", false, matching("the rail's name of the account, never a bank account number", "acct_1NorthwindOps", `^[A-Za-z][A-Za-z0-9_.-]{0,62}$`, checkPHI)},
@@ -202,8 +272,15 @@ var kinds = []kind{
 			{"tax_form_expires_on", "Day on which the tax form expires", false, aDate},
 			{"screened_on", "Day of the last clean screening (OFAC, LEIE)", false, aDate},
 			{"currency", "Currency of payouts", false, aCurrency},
+			{"withhold_from", "Day from which tax is kept back from payouts, by pay.withholding of the marketplace: no certified taxpayer number was given, or the tax authority sent a notice", false, aDate},
 		}},
 	}},
+}
+
+var tierCriteria = object{
+	{"sales", "Net sales on statements of these months, in the marketplace's currency", false, aDecimal},
+	{"certified_apps", "Apps whose certification is valid or due on the day", false, whole(1, 1000)},
+	{"support_answered", "Support questions answered in these months", false, whole(1, 1_000_000)},
 }
 
 var classes = []string{
@@ -212,7 +289,7 @@ var classes = []string{
 }
 
 var eventTypes = []string{
-	metering.UsageAPI, metering.SalePaid, metering.SaleInvoiced, metering.SaleRefunded, metering.SaleChargedBack,
+	metering.UsageAPI, metering.SalePaid, metering.SaleInvoiced, metering.SaleRefunded, metering.SaleChargedBack, metering.SaleWrittenOff,
 	metering.LeadQualified, metering.LeadConverted, metering.FeeDue, metering.AppRegistered, metering.AppInstalled,
 	metering.AppUninstalled, metering.ScopeChanged, metering.ReviewSubmitted, metering.ReviewDecided,
 	metering.ExceptionGranted, metering.ExceptionClosed, metering.IncidentOpened, metering.IncidentClosed,
@@ -272,11 +349,13 @@ func checkFX(r *reader, o Object, content []byte) {
 	for i, row := range t.Rates {
 		at := fmt.Sprintf("rates[%d]", i)
 		if row.From == row.To {
-			r.problems.add(Problem{o.File, o.Line, 1, at, fmt.Sprintf("a rate from %s to itself", row.From), "name two currencies"})
+			line, column := o.Place(at)
+			r.problems.add(Problem{o.File, line, column, at, fmt.Sprintf("a rate from %s to itself", row.From), "name two currencies"})
 		}
 		p := pair{row.Date, row.From, row.To}
 		if seen[p] {
-			r.problems.add(Problem{o.File, o.Line, 1, at, fmt.Sprintf("a second rate from %s to %s on %s", row.From, row.To, row.Date), "keep one"})
+			line, column := o.Place(at)
+			r.problems.add(Problem{o.File, line, column, at, fmt.Sprintf("a second rate from %s to %s on %s", row.From, row.To, row.Date), "keep one"})
 		}
 		seen[p] = true
 	}
@@ -288,6 +367,7 @@ func checkMeter(r *reader, o Object, content []byte) {
 		return
 	}
 	if m.StatusBelow > 0 && m.Type != metering.UsageAPI {
-		r.problems.add(Problem{o.File, o.Line, 1, "status_below", "only usage.api events have an HTTP status", "leave it out or count usage.api"})
+		line, column := o.Place("status_below")
+		r.problems.add(Problem{o.File, line, column, "status_below", "only usage.api events have an HTTP status", "leave it out or count usage.api"})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mete/metering"
+	"mete/money"
 	"mete/partner"
 	"mete/period"
 	"mete/pricing"
@@ -118,7 +119,8 @@ func (p *planner) plan() error {
 
 // report is a problem of an object's document.
 func (p *planner) report(o Object, field, problem, remedy string) {
-	p.problems.add(Problem{o.File, o.Line, 1, field, problem, remedy})
+	line, column := o.Place(field)
+	p.problems.add(Problem{o.File, line, column, field, problem, remedy})
 }
 
 // compare finds out whether o says anything new. Planned counts the new versions of
@@ -160,6 +162,9 @@ func (p *planner) compare(o Object, planned map[objectKey]int) {
 	if o.Kind == KindContract {
 		ch.Notes = p.contractNotes(o, kept)
 		p.checkCorrects(o, kept)
+		for _, idle := range o.idle {
+			p.problems.add(idle)
+		}
 	}
 	if len(kept) == 0 && planned[key] == 1 {
 		p.changes.Added = append(p.changes.Added, ch)
@@ -232,6 +237,7 @@ func (p *planner) checkCorrects(o Object, kept []Version) {
 		p.report(o, "effective.from", fmt.Sprintf("%s lies outside version %d of %s, which it corrects (%s)", o.Effective, v.Number, o.ID, span(v.From, v.Until)),
 			"begin within the version that was wrong")
 	}
+	p.checkKeeps(o, v)
 }
 
 // contractNotes say what must happen before the terms count.
@@ -296,6 +302,9 @@ func (p *planner) checkReferences(objects []Object) {
 	}
 	for _, o := range objects {
 		for _, ref := range o.refs {
+			if ref.kind == KindPartner && partner.ID(ref.id) == partner.Platform { // there without a document
+				continue
+			}
 			if _, found := slices.BinarySearch(known[ref.kind], ref.id); !found {
 				remedy := didYouMean(ref.id, known[ref.kind])
 				if remedy == "" {
@@ -315,7 +324,7 @@ func (p *planner) checkOwnApps(o Object) {
 		return
 	}
 	for i, r := range o.Terms.Rules {
-		if r.Kind != kindShare {
+		if !r.Shares() {
 			continue
 		}
 		apps := r.Apps
@@ -330,9 +339,6 @@ func (p *planner) checkOwnApps(o Object) {
 		}
 	}
 }
-
-// kindShare is the kind of rule that divides a sale.
-const kindShare = "share"
 
 // checkProcessor refuses a processor that the marketplace does not list.
 func (p *planner) checkProcessor(o Object) {
@@ -418,6 +424,7 @@ type claim struct {
 	rule        string
 	number      int // 0: planned
 	terms       *pricing.Terms
+	level       pricing.Level
 	of          string
 	class       metering.Class
 	apps        []partner.AppID
@@ -426,7 +433,8 @@ type claim struct {
 }
 
 // checkShares reports two contracts of one partner that share the same sales: same
-// apps, class, currency, kind of sale and days, at the same level.
+// apps, class, currency, kind of sale and days, and equally specific: both for the same
+// deal, for the same customer, for apps they name, or for all.
 func (p *planner) checkShares() {
 	claims := p.claims()
 	for i, a := range claims {
@@ -441,6 +449,12 @@ func (p *planner) checkShares() {
 			if app := a.common(b); app != "" {
 				what = "app " + string(app)
 			}
+			switch a.level {
+			case pricing.ForDeal:
+				what += " in deal " + a.terms.Deal
+			case pricing.ForCustomer:
+				what += " to customer " + string(a.terms.Customer)
+			}
 			class := string(cmp.Or(a.class, b.class))
 			if class == "" {
 				class = "every class"
@@ -449,7 +463,7 @@ func (p *planner) checkShares() {
 			}
 			p.report(*a.object, "rules", fmt.Sprintf("contracts %s (rule %s) and %s (rule %s) of %s both share the sales of %s, %s, from %s on",
 				a.contract, a.rule, b.contract, b.rule, a.terms.Partner, what, class, later(a.from, b.from)),
-				"one sale has one share rule: name other apps or classes, or end one contract before the other begins")
+				"one sale has one share rule: name other apps or classes, end one contract before the other begins, or make one for a deal or a customer")
 		}
 	}
 }
@@ -505,14 +519,14 @@ func (p *planner) claims() []claim {
 				continue
 			}
 			for _, r := range v.terms.Rules {
-				if r.Kind != kindShare {
+				if !r.Shares() {
 					continue
 				}
 				apps := r.Apps
 				if len(apps) == 0 {
 					apps = v.terms.Apps
 				}
-				claims = append(claims, claim{id, r.ID, v.number, v.terms, shareOf(r), r.Class, apps, v.from, until, v.object})
+				claims = append(claims, claim{id, r.ID, v.number, v.terms, v.terms.LevelOf(&r), shareOf(r), r.Class, apps, v.from, until, v.object})
 			}
 		}
 	}
@@ -528,7 +542,7 @@ func shareOf(r pricing.Rule) string {
 }
 
 func (a claim) overlaps(b claim) bool {
-	if a.terms.Partner != b.terms.Partner || a.terms.Currency != b.terms.Currency {
+	if a.terms.Partner != b.terms.Partner || a.level != b.level || a.terms.Deal != b.terms.Deal || a.terms.Customer != b.terms.Customer || !a.sameMoney(b) {
 		return false
 	}
 	if a.of != "" && b.of != "" && a.of != b.of || a.class != "" && b.class != "" && a.class != b.class {
@@ -537,10 +551,26 @@ func (a claim) overlaps(b claim) bool {
 	if !a.until.IsZero() && !b.from.Before(a.until) || !b.until.IsZero() && !a.from.Before(b.until) {
 		return false
 	}
-	if len(a.apps) == 0 || len(b.apps) == 0 { // a contract for all apps yields to one that names the app
-		return len(a.apps) == len(b.apps)
+	return len(a.apps) == 0 || len(b.apps) == 0 || a.common(b) != ""
+}
+
+// sameMoney reports whether sales in one currency could be of both: in the currency of
+// both, or in one that both convert. A contract in the sale's own currency goes before
+// one that converts it.
+func (a claim) sameMoney(b claim) bool {
+	if a.terms.Currency == b.terms.Currency {
+		return true
 	}
-	return a.common(b) != ""
+	x, y := a.terms.FX, b.terms.FX
+	switch {
+	case x == nil || y == nil:
+		return false
+	case len(x.Convert) > 0:
+		return slices.ContainsFunc(x.Convert, func(c money.Currency) bool { return c != b.terms.Currency && b.terms.Converts(c) })
+	case len(y.Convert) > 0:
+		return slices.ContainsFunc(y.Convert, func(c money.Currency) bool { return c != a.terms.Currency })
+	}
+	return true
 }
 
 // common is an app that both name.

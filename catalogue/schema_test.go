@@ -3,6 +3,7 @@ package catalogue
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -130,5 +131,58 @@ func TestSchemaDescribesEveryField(t *testing.T) {
 	}
 	if _, err := Schema("partnr"); err == nil || err.Error() != `schema "partnr": no such kind; did you mean partner?` {
 		t.Errorf("no such kind: %v", err)
+	}
+}
+
+// Every property of every kind of document has a description, and so has what stands
+// under a free name: that is what an editor shows and completes by.
+func TestEveryPropertyIsDescribed(t *testing.T) {
+	seen := 0
+	var walk func(s map[string]any, path string)
+	described := func(v any, path string) {
+		s, ok := v.(map[string]any)
+		if !ok {
+			return // false: nothing else
+		}
+		seen++
+		if d, _ := s["description"].(string); strings.TrimSpace(d) == "" {
+			t.Errorf("%s has no description", path)
+		}
+		walk(s, path)
+	}
+	walk = func(s map[string]any, path string) {
+		props, _ := s["properties"].(map[string]any)
+		for name, v := range props {
+			described(v, path+"."+name)
+		}
+		if v, ok := s["additionalProperties"]; ok {
+			described(v, path+".*")
+		}
+		if items, ok := s["items"].(map[string]any); ok {
+			walk(items, path+"[]")
+		}
+		for _, key := range []string{"oneOf", "anyOf"} {
+			list, _ := s[key].([]any)
+			for i, v := range list {
+				walk(v.(map[string]any), fmt.Sprintf("%s|%d", path, i))
+			}
+		}
+	}
+	for _, k := range Kinds() {
+		text, err := Schema(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s map[string]any
+		if err := json.Unmarshal(text, &s); err != nil {
+			t.Fatal(err)
+		}
+		if s["description"] == nil || s["title"] == nil {
+			t.Errorf("the schema of %s has no title or description", k)
+		}
+		walk(s, string(k))
+	}
+	if seen < 300 {
+		t.Errorf("only %d properties were looked at", seen)
 	}
 }

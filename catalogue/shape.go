@@ -11,11 +11,14 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/shopspring/decimal"
 
-	"mete/metering"
+	"mete/compliance"
+	"mete/metering/phi"
 	"mete/money"
 	"mete/partner"
 	"mete/period"
+	"mete/pricing"
 )
 
 // A shape says what a document of one kind may hold. The decoder and the JSON Schema
@@ -222,6 +225,7 @@ func (l list) schema() map[string]any {
 type table struct {
 	key scalar
 	of  value
+	doc string // what stands under a key
 }
 
 func (t table) read(r *reader, n ast.Node, path string) any {
@@ -246,7 +250,9 @@ func (t table) read(r *reader, n ast.Node, path string) any {
 }
 
 func (t table) schema() map[string]any {
-	return map[string]any{"type": "object", "propertyNames": t.key.schema(), "additionalProperties": t.of.schema(), "maxProperties": maxItems}
+	of := maps.Clone(t.of.schema())
+	of["description"] = t.doc
+	return map[string]any{"type": "object", "propertyNames": t.key.schema(), "additionalProperties": of, "maxProperties": maxItems}
 }
 
 // scalar is one word, number or date. Check turns its text into a JSON value.
@@ -307,6 +313,7 @@ const (
 	partnerPattern = `^[a-z0-9][a-z0-9-]{0,62}$`
 	codePattern    = `^[A-Za-z0-9][A-Za-z0-9-]{1,39}$`
 	datePattern    = `^[0-9]{4}-[0-9]{2}-[0-9]{2}$`
+	callsPattern   = `^[0-9][0-9_]* calls$`
 	daysPattern    = `^([0-9]{1,2}|[12][0-9]{2}|3[0-5][0-9]|36[0-6]) days?$`
 	decimalPattern = `^[0-9][0-9_]*(\.[0-9]+)?$`
 	mailPattern    = `^[^@\s<>"]+@[^@\s<>"]+\.[^@\s<>"]+$`
@@ -338,6 +345,13 @@ var (
 		return checkID(t)
 	})
 
+	aReferrer = matching("a partner's identifier, or platform", "northwind", partnerPattern, func(t string) error {
+		if t == own {
+			return fmt.Errorf("%s is a word that contracts use, no partner may be called so", t)
+		}
+		return checkID(t)
+	})
+
 	aCode = matching("a code of letters, digits and '-', 2 to 40 characters", "NWH-2026", codePattern, checkPHI)
 
 	aDate = matching("a date, YYYY-MM-DD", "2026-10-31", datePattern, func(t string) error {
@@ -352,6 +366,27 @@ var (
 				return nil, fmt.Errorf("%q is not a number of days, at most 366", t)
 			}
 			return n, nil
+		}}
+
+	someCalls = scalar{want: "a number of calls, at most 1_000_000_000", example: "1_000 calls", is: map[string]any{"type": "string", "pattern": callsPattern},
+		check: func(t string) (any, error) {
+			n, err := strconv.ParseInt(strings.ReplaceAll(strings.TrimSuffix(t, " calls"), "_", ""), 10, 64)
+			if err != nil || !callsForm.MatchString(t) || n > 1_000_000_000 {
+				return nil, fmt.Errorf("%q is not a number of calls, at most 1_000_000_000", t)
+			}
+			return n, nil
+		}}
+
+	aPlacement = scalar{want: "a condition over the scorecard that asks neither for use of the API nor for payments", example: "availability >= 0.999 && incidents.open == 0",
+		is: map[string]any{"type": "string", "minLength": 1, "maxLength": pricing.MaxCondition},
+		check: func(t string) (any, error) {
+			if err := compliance.CheckPlacement(t); err != nil {
+				return nil, err
+			}
+			if _, err := pricing.ParseCondition(t); err != nil {
+				return nil, err
+			}
+			return t, nil
 		}}
 
 	aMail = matching("an e-mail address of the marketplace's own staff", "partner-finance@meridian.example", mailPattern, nil)
@@ -369,6 +404,16 @@ var (
 				return nil, fmt.Errorf("%s is not above zero", t)
 			}
 			return d.String(), nil
+		}}
+
+	aPercentage = scalar{want: "a percentage above zero", example: "24%", is: map[string]any{"type": "string", "pattern": `^[0-9]{1,3}(\.[0-9]+)? *%$`},
+		check: func(t string) (any, error) {
+			number, found := strings.CutSuffix(t, "%")
+			d, err := money.ParseDecimal(number)
+			if err != nil || !found || !d.IsPositive() || d.GreaterThan(decimal.NewFromInt(100)) {
+				return nil, fmt.Errorf("%q is not a percentage above 0%% and up to 100%%, such as 24%%", short(t))
+			}
+			return d.Shift(-2).String(), nil
 		}}
 
 	words = scalar{want: "text of one line, at most 500 characters", example: "Northwind Health", is: map[string]any{"type": "string", "minLength": 1, "maxLength": maxText},
@@ -397,6 +442,8 @@ var (
 		}}
 )
 
+var callsForm = regexp.MustCompile(callsPattern)
+
 // short is t cut to what fits a line of an error.
 func short(t string) string {
 	const most = 40
@@ -405,6 +452,19 @@ func short(t string) string {
 	}
 	return t
 }
+
+// truth is true or false.
+type truth struct{}
+
+func (truth) read(r *reader, n ast.Node, path string) any {
+	if b, ok := n.(*ast.BoolNode); ok {
+		return b.Value
+	}
+	r.problem(n, path, "want true or false, found "+what(n), "write true or false")
+	return nil
+}
+
+func (truth) schema() map[string]any { return map[string]any{"type": "boolean"} }
 
 // whole is a whole number from least to most.
 func whole(least, most int) scalar {
@@ -441,11 +501,11 @@ func checkID(t string) error {
 
 // checkPHI refuses text that looks like a patient's. The error does not repeat it.
 func checkPHI(t string) error {
-	name := metering.Guard(t)
+	name := phi.Find(t)
 	if name == "" {
 		return nil
 	}
-	for _, p := range metering.Patterns() {
+	for _, p := range phi.Patterns() {
 		if p.Name == name {
 			return fmt.Errorf("looks like %s; the catalogue holds nothing about patients or persons", p.Text)
 		}

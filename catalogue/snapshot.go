@@ -11,10 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/shopspring/decimal"
-
 	"mete/metering"
-	"mete/money"
 	"mete/partner"
 	"mete/period"
 	"mete/pricing"
@@ -40,11 +37,12 @@ type Snapshot struct {
 
 // agreed is a version of a contract that is in force from its date.
 type agreed struct {
-	ref     Ref
-	terms   *pricing.Terms
-	parties []partner.ID // other partners its rules name
-	by      string       // who accepted it at the partner
-	at      time.Time    // and when
+	ref      Ref
+	terms    *pricing.Terms
+	parties  []partner.ID // other partners its rules name
+	corrects int          // the version that was wrong; 0: none
+	by       string       // who accepted it at the partner
+	at       time.Time    // and when
 }
 
 // VersionInForce is the span of a month in which one version of a contract counts.
@@ -224,7 +222,7 @@ func (s *Snapshot) addContract(v Version) error {
 	if o.digest() != v.Digest {
 		return fmt.Errorf("its document: %w", ErrAltered)
 	}
-	a := agreed{ref: v.Ref, terms: o.Terms, parties: parties(o.Terms)}
+	a := agreed{ref: v.Ref, terms: o.Terms, parties: parties(o.Terms), corrects: v.Corrects}
 	for _, d := range v.Decisions {
 		if d.Verdict == Accept {
 			a.by, a.at = d.By.Name, d.At
@@ -341,6 +339,32 @@ func (s *Snapshot) partiesOf(r Ref) []partner.ID {
 	return nil
 }
 
+// With is the snapshot as if the contracts of the objects had been agreed as they are
+// there, whatever was agreed for their time and later. The snapshot itself stays as it
+// is.
+func (s *Snapshot) With(objects ...Object) (*Snapshot, error) {
+	with := *s
+	with.contracts, with.refs = maps.Clone(s.contracts), slices.Clone(s.refs)
+	for _, o := range objects {
+		if o.Kind != KindContract {
+			return nil, fmt.Errorf("%s %s: only contracts can be tried, apply the rest first", o.Kind, o.ID)
+		}
+		terms := *o.Terms
+		var list []agreed
+		for _, a := range s.contracts[o.ID] {
+			terms.Version = max(terms.Version, a.ref.Number+1)
+			if a.terms.From.Before(terms.From) {
+				list = append(list, a)
+			}
+		}
+		terms.Version = max(terms.Version, 1)
+		ref := Ref{Kind: KindContract, ID: o.ID, Number: terms.Version, Digest: o.digest()}
+		with.contracts[o.ID] = append(list, agreed{ref: ref, terms: &terms, parties: parties(o.Terms)})
+		with.refs = append(with.refs, ref)
+	}
+	return &with, nil
+}
+
 // AppsOf are the apps that terms are about: those they name, or else all apps of the
 // partner, in order.
 func (s *Snapshot) AppsOf(t *pricing.Terms) []partner.AppID {
@@ -387,27 +411,4 @@ func (s *Snapshot) Directory() *metering.Directory {
 		sources = append(sources, src.Source)
 	}
 	return metering.NewDirectory(s.AppList(), s.MeterList(), sources)
-}
-
-// maxRateAge is how many days old a rate may be: weekends and holidays have none.
-const maxRateAge = 7
-
-// ErrNoRate says that no exchange rate is known.
-var ErrNoRate = errors.New("no exchange rate")
-
-// Rate is the exchange rate on the day, or the last before it, at most seven days old,
-// and the row it is from. It is never turned around or chained.
-func (s *Snapshot) Rate(from, to money.Currency, on period.Date) (decimal.Decimal, FXRate, error) {
-	var best FXRate
-	for _, t := range inOrder(s.FX) {
-		for _, r := range t.Rates {
-			if r.From == from && r.To == to && !on.Before(r.Date) && best.Date.Before(r.Date) {
-				best = r
-			}
-		}
-	}
-	if best.Date.IsZero() || best.Date.DaysUntil(on) > maxRateAge {
-		return decimal.Decimal{}, FXRate{}, fmt.Errorf("%s to %s on %s, or up to %d days before: %w; add it to an fx document", from, to, on, maxRateAge, ErrNoRate)
-	}
-	return best.Rate, best, nil
 }

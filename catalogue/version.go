@@ -8,9 +8,11 @@
 // force, for pricing. A snapshot names its versions, and the same names give the same
 // snapshot for ever.
 //
-// It refuses to know usage, prices, balances, who may approve what (it only knows that
-// nobody approves alone), and anything about patients. It never asks for the current
-// time. Read [Version] and [Store] first, then [Catalogue.Plan].
+// An approval is screened by package compliance and keeps what was found.
+//
+// It refuses to know usage, prices, balances, who has which role (it only knows that
+// nobody approves alone, and takes a role as it is said), and anything about patients.
+// It never asks for the current time. Read [Version] and [Store] first, then [Catalogue.Plan].
 package catalogue
 
 import (
@@ -22,6 +24,7 @@ import (
 	"slices"
 	"time"
 
+	"mete/compliance"
 	"mete/period"
 )
 
@@ -51,6 +54,7 @@ type Version struct {
 
 	State     State      `json:"state,omitempty"`     // set by Catalogue, never stored
 	Decisions []Decision `json:"decisions,omitempty"` // set by Catalogue, stored apart
+	Overrides []Override `json:"overrides,omitempty"` // set by Catalogue, stored apart
 }
 
 // Person is who did something, and whether the name was proven or merely said.
@@ -101,7 +105,23 @@ type Decision struct {
 	RecordedAt time.Time `json:"recorded_at"`
 	Text       string    `json:"text,omitempty"`  // evidence of an acceptance, reason of a rejection
 	Document   string    `json:"document_sha256"` // of the YAML as written, which the person saw
+
+	Screen *compliance.Result `json:"screen,omitempty"` // Approve: what the compliance screen found then
 }
+
+// Override is the word of a person in the role legal that a blocking finding of the
+// compliance screen shall not keep a version from being approved, by somebody else.
+type Override struct {
+	Ref
+	Finding string    `json:"finding"` // its ID
+	By      Person    `json:"by"`
+	Role    string    `json:"role"` // legal
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+}
+
+// RoleLegal is the role that decides on the terms of contracts.
+const RoleLegal = "legal"
 
 // Query chooses versions and decisions. Zero fields choose all.
 type Query struct {
@@ -113,8 +133,8 @@ type Query struct {
 // Store keeps versions and decisions, in one order, for ever. Implementations pass the
 // tests of package store.
 type Store interface {
-	// CatalogueHead counts the steps taken so far; each RecordVersions and each
-	// RecordDecision is one step.
+	// CatalogueHead counts the steps taken so far; each RecordVersions, RecordDecision
+	// and RecordOverride is one step.
 	CatalogueHead(ctx context.Context) (int64, error)
 
 	// RecordVersions keeps the versions in one step, all or none, if the head still is
@@ -126,6 +146,14 @@ type Store interface {
 	// with ErrConflict. The same person's same verdict on the same version again
 	// changes nothing and returns nil.
 	RecordDecision(ctx context.Context, base int64, d Decision) error
+
+	// RecordOverride keeps an override in one step if the head still is base, else fails
+	// with ErrConflict. The same person's on the same finding of the same version again
+	// changes nothing and returns nil.
+	RecordOverride(ctx context.Context, base int64, o Override) error
+
+	// Overrides are those the query chooses, in the order they were recorded.
+	Overrides(ctx context.Context, q Query) ([]Override, error)
 
 	// Versions are those the query chooses, in the order they were recorded, without
 	// State and Decisions.
@@ -168,7 +196,16 @@ func (c Catalogue) history(ctx context.Context, q Query) ([]Version, int64, erro
 	if err != nil {
 		return nil, 0, err
 	}
+	os, err := c.Store.Overrides(ctx, q)
+	if err != nil {
+		return nil, 0, err
+	}
 	setStates(vs, ds)
+	for _, o := range os {
+		if i := slices.IndexFunc(vs, func(v Version) bool { return v.Ref == o.Ref }); i >= 0 {
+			vs[i].Overrides = append(vs[i].Overrides, o)
+		}
+	}
 	return vs, head, nil
 }
 

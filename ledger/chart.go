@@ -113,6 +113,9 @@ func Unclaimed(jurisdiction string) Account {
 // InTransit is handed to the rail.
 func InTransit(rail string) Account { return Account("liabilities:in-transit:" + part(rail)) }
 
+// TaxesWithheld is above the accounts of all authorities.
+func TaxesWithheld() Account { return "liabilities:tax-withheld" }
+
 // TaxWithheld is withheld from payees and not deposited.
 func TaxWithheld(authority string) Account {
 	return Account("liabilities:tax-withheld:" + part(authority))
@@ -126,14 +129,18 @@ func SalesTax(jurisdiction string) Account {
 // Deferred is fees charged and not yet earned.
 func Deferred(kind string) Account { return Account("liabilities:deferred:" + part(kind)) }
 
+// DeferredIncome is fees charged and not yet earned, of all kinds.
+func DeferredIncome() Account { return "liabilities:deferred" }
+
 // Income is our revenue of a kind: share, usage, listing, certification, placement,
-// support, lead.
+// support, lead, pass-through, sales.
 func Income(kind string) Account { return Account("income:" + part(kind)) }
 
-// Contra is a reduction of revenue: credits and goodwill.
+// Contra is a reduction of revenue: discount, credit, goodwill.
 func Contra(kind string) Account { return Account("income:contra:" + part(kind)) }
 
-// Expense is our cost of a kind: referral, processing, chargeback, credit-loss, fx.
+// Expense is our cost of a kind: referral, guarantee, processing, chargeback, partner-share,
+// credit-loss, fx.
 func Expense(kind string) Account { return Account("expenses:" + part(kind)) }
 
 // Opening takes over balances from other books.

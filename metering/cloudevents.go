@@ -19,45 +19,57 @@ import (
 // set other than UTF-8 fails with [ErrMediaType], as does any other type outside
 // binary mode.
 func Decode(header map[string][]string, body []byte, l Limits) ([]Decoded, error) {
-	contentType, attributes := readHeader(header)
+	contentType, attributes, twice := readHeader(header)
 	base, params, err := mime.ParseMediaType(contentType)
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
 		base = strings.ToLower(strings.TrimSpace(contentType))
 	}
 	structured := base == "application/cloudevents+json" || base == "application/cloudevents-batch+json"
 	if !structured && attributes != nil {
+		if twice {
+			return []Decoded{{Raw: body, Refusal: refuse(DuplicateField, "", "")}}, nil
+		}
 		return decodeBinary(contentType, attributes, body, l)
 	}
-	if !structured && base != "" && base != "application/json" && base != "text/json" {
-		return nil, fmt.Errorf("content type of the request: send application/cloudevents+json, application/cloudevents-batch+json or application/json: %w", ErrMediaType)
+	lines := base == "application/x-ndjson" || base == "application/ndjson" || base == "application/jsonl"
+	if !structured && !lines && base != "" && base != "application/json" && base != "text/json" {
+		return nil, fmt.Errorf("content type of the request: send application/cloudevents+json, application/cloudevents-batch+json, application/json or application/x-ndjson: %w", ErrMediaType)
 	}
 	if !isUTF8Charset(params["charset"]) {
 		return nil, fmt.Errorf("character set of the request: send UTF-8: %w", ErrMediaType)
+	}
+	if lines {
+		return DecodeLines(body, l)
 	}
 	return DecodeJSON(body, l)
 }
 
 // readHeader picks the content type and the attributes of binary mode, the latter by
-// name without ce-: nil without any ce- header. Extensions are dropped.
-func readHeader(header map[string][]string) (contentType string, attributes map[string]string) {
+// name without ce-: nil without any ce- header. Extensions are dropped. Twice says
+// that one of them was sent more than once: readers disagree about which one counts.
+func readHeader(header map[string][]string) (contentType string, attributes map[string]string, twice bool) {
+	typed := false
 	for name, values := range header {
 		if len(values) == 0 {
 			continue
 		}
 		switch lower := strings.ToLower(name); {
 		case lower == "content-type":
-			contentType = values[0]
+			twice = twice || typed || len(values) > 1
+			contentType, typed = values[0], true
 		case strings.HasPrefix(lower, "ce-"):
 			if attributes == nil {
 				attributes = map[string]string{}
 			}
 			switch name := lower[len("ce-"):]; name {
 			case "id", "source", "type", "specversion", "subject", "time", "datacontenttype":
+				_, known := attributes[name]
+				twice = twice || known || len(values) > 1
 				attributes[name] = unheader(values[0])
 			}
 		}
 	}
-	return contentType, attributes
+	return contentType, attributes, twice
 }
 
 // unheader undoes what the HTTP binding does to a value: quotes with backslashes,
@@ -78,6 +90,28 @@ func unheader(v string) string {
 		return plain
 	}
 	return v
+}
+
+// unquote undoes percent-encoding where it is valid; ok if anything changed.
+func unquote(s string) (string, bool) {
+	var out []byte
+	from := 0
+	for i := 0; i+2 < len(s); i++ {
+		if s[i] != '%' {
+			continue
+		}
+		v, ok := hex4([]byte{'0', '0', s[i+1], s[i+2]})
+		if !ok {
+			continue
+		}
+		out = append(append(out, s[from:i]...), byte(v))
+		i += 2
+		from = i + 1
+	}
+	if out == nil {
+		return s, false
+	}
+	return string(append(out, s[from:]...)), true
 }
 
 // decodeBinary reads one event in binary mode.

@@ -1,6 +1,7 @@
 package metering
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -49,12 +50,13 @@ var (
 	ErrNotJSON   = errors.New("not JSON")
 )
 
-// Decoded is one event of a body: the event, or why it is refused. Raw is the text
-// it was read from, to be digested for a refusal and never kept.
+// Decoded is one event of a body or a log: the event, or why it is refused. Raw is the
+// text it was read from, to be digested for a refusal and never kept.
 type Decoded struct {
 	Event   Event
 	Refusal *Refusal
 	Raw     []byte
+	Line    int // of a log, counted from 1
 }
 
 // DecodeJSON reads a structured CloudEvent or a batch of them: a JSON object or an
@@ -68,8 +70,8 @@ func DecodeJSON(body []byte, l Limits) ([]Decoded, error) {
 	}
 	d := decoder{json: jsonReader{nodes: make([]node, 0, usualNodes)}}
 	d.json.reset(body, 0)
-	if len(body) >= 3 && string(body[:3]) == "\xef\xbb\xbf" { // a byte order mark
-		d.json.pos = 3
+	if bytes.HasPrefix(body, byteOrderMark) {
+		d.json.pos = len(byteOrderMark)
 	}
 	d.json.space()
 	switch d.json.peek() {
@@ -85,6 +87,35 @@ func DecodeJSON(body []byte, l Limits) ([]Decoded, error) {
 	d.json.fail("a CloudEvent object or an array of them")
 	return nil, d.failed()
 }
+
+// DecodeLines reads CloudEvents that stand one on each line (NDJSON); blank lines are
+// nothing. Every line is answered alone, also one that is no JSON: where it ends does
+// not depend on what stands in it. The error is [ErrTooLarge].
+func DecodeLines(body []byte, l Limits) ([]Decoded, error) {
+	l = l.withDefaults()
+	if len(body) > l.Body {
+		return nil, fmt.Errorf("body of %d bytes, at most %d are taken; send smaller batches: %w", len(body), l.Body, ErrTooLarge)
+	}
+	var all []Decoded
+	d := decoder{json: jsonReader{nodes: make([]node, 0, usualNodes)}}
+	for line := range bytes.Lines(bytes.TrimPrefix(body, byteOrderMark)) {
+		if line = bytes.Trim(line, " \t\r\n"); len(line) == 0 {
+			continue
+		}
+		if len(all) == l.Batch {
+			return nil, fmt.Errorf("batch of more than %d events; send smaller batches: %w", l.Batch, ErrTooLarge)
+		}
+		d.json.reset(line, 0)
+		one, ok := d.next(l)
+		if !ok || !d.atEnd() {
+			one = Decoded{Raw: line, Refusal: refuse(Undecodable, "", d.json.err.Error())}
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
 
 // usualNodes is room for the JSON values of most events.
 const usualNodes = 48

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,11 +16,9 @@ import (
 	"github.com/cloudevents/sdk-go/v2/binding"
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
-	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"mete/internal/testdata"
 	"mete/metering"
 )
 
@@ -187,6 +183,76 @@ func TestDecodeBatchAnswersEachEvent(t *testing.T) {
 	}
 }
 
+// TestDecodeLines: what stands on a line of its own is answered alone, also where it
+// is no JSON.
+func TestDecodeLines(t *testing.T) {
+	event := func(id string) string {
+		return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"s","type":"usage.api","data":{"app":"a"}}`, id)
+	}
+	body := "\xef\xbb\xbf" + event("1") + "\n\n \t\r\n" + event("2") + "\r\n" +
+		`{"specversion":"1.0","id":"jane` + "\n" + event("4") + " " + event("5") + "\n[" + event("6") + "]\n" +
+		`{"specversion":"1.0","id":"7","source":"s","type":"t","data":{"ssn":1}}` + "\n" +
+		`{"specversion":"1.0","id":"8","x":"` + strings.Repeat("x", metering.MaxEvent) + `"}` + "\n" + event("9")
+	all, err := metering.DecodeLines([]byte(body), metering.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range all {
+		if d.Refusal != nil {
+			got = append(got, d.Refusal.Reason)
+			if strings.Contains(d.Refusal.Detail, "jane") {
+				t.Errorf("the refusal quotes the line: %s", d.Refusal.Detail)
+			}
+			if diff := cmp.Diff(metering.Event{}, d.Event); diff != "" {
+				t.Errorf("the refused event comes along: %s", diff)
+			}
+		} else {
+			got = append(got, d.Event.ID)
+		}
+	}
+	if diff := cmp.Diff([]string{"1", "2", "undecodable", "undecodable", "wrong_type", "unknown_field", "too_large", "9"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if string(all[1].Raw) != event("2") || string(all[2].Raw) != `{"specversion":"1.0","id":"jane` {
+		t.Errorf("raw texts %q, %q", all[1].Raw, all[2].Raw)
+	}
+	for _, c := range []struct {
+		body   string
+		limits metering.Limits
+		events int
+		is     error
+	}{
+		{"", metering.Limits{}, 0, nil},
+		{"\n\n", metering.Limits{}, 0, nil},
+		{"{}\n{}", metering.Limits{Batch: 2}, 2, nil},
+		{"{}\n\n{}\n{}", metering.Limits{Batch: 2}, 0, metering.ErrTooLarge},
+		{"{}\n{}", metering.Limits{Body: 4}, 0, metering.ErrTooLarge},
+	} {
+		all, err := metering.DecodeLines([]byte(c.body), c.limits)
+		if len(all) != c.events || !errors.Is(err, c.is) {
+			t.Errorf("%q: %d events, %v", c.body, len(all), err)
+		}
+	}
+}
+
+// TestDecodeLinesAsBatch: the same events mean the same as an array and as lines.
+func TestDecodeLinesAsBatch(t *testing.T) {
+	batch := batchBody(500)
+	lines := bytes.ReplaceAll(bytes.Trim(batch, "[]"), []byte("}},{"), []byte("}}\n{"))
+	want, err := metering.DecodeJSON(batch, metering.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := metering.DecodeLines(lines, metering.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, byValue); diff != "" || len(got) != 500 {
+		t.Error(len(got), diff)
+	}
+}
+
 func TestDecodeWholeBodyFails(t *testing.T) {
 	long := `[` + strings.Repeat(`1,`, 1000) + `1]`
 	for _, c := range []struct {
@@ -242,6 +308,10 @@ func TestDecodeMediaTypes(t *testing.T) {
 		{"application/json", event, 1, nil},
 		{"application/json; charset=utf-8", "[" + event + "]", 1, nil},
 		{"application/json; charset", event, 1, nil},
+		{"application/x-ndjson", event + "\n" + event, 2, nil},
+		{"application/ndjson; charset=utf-8", event, 1, nil},
+		{"application/jsonl", "\n" + event + "\r\n", 1, nil},
+		{"application/x-ndjson; charset=utf-16", event, 0, metering.ErrMediaType},
 		{"", event, 1, nil},
 		{"text/plain", event, 0, metering.ErrMediaType},
 		{"application/x-www-form-urlencoded", event, 0, metering.ErrMediaType},
@@ -293,6 +363,10 @@ func TestDecodeBinary(t *testing.T) {
 		{func(h map[string][]string) {}, `"` + strings.Repeat("x", metering.MaxEvent) + `"`, metering.TooLarge},
 		{func(h map[string][]string) {}, ``, ""},
 		{func(h map[string][]string) {}, `null`, ""},
+		{func(h map[string][]string) { h["ce-source"] = []string{"billing", "other"} }, `{}`, metering.DuplicateField},
+		{func(h map[string][]string) { h["ce-id"] = []string{"other"} }, `{}`, metering.DuplicateField}, // beside CE-ID
+		{func(h map[string][]string) { h["content-type"] = []string{"application/json"} }, `{}`, metering.DuplicateField},
+		{func(h map[string][]string) { h["ce-traceparent"] = []string{"00", "01"} }, `{}`, ""}, // dropped
 	} {
 		h := map[string][]string{}
 		for k, v := range header {
@@ -375,123 +449,6 @@ func same(t *rapid.T, mode string, got []metering.Decoded, err error, want meter
 	}
 	if diff := cmp.Diff(want, got[0].Event, byValue); diff != "" {
 		t.Fatalf("%s: %s", mode, diff)
-	}
-}
-
-// TestConformanceEvents sends the events of the CloudEvents conformance suite in both
-// modes. Their data is no usage; what is tested is how attributes and data arrive.
-func TestConformanceEvents(t *testing.T) {
-	type file struct {
-		ContextAttributes map[string]any `yaml:"ContextAttributes"`
-		Data              string         `yaml:"Data"`
-	}
-	events := 0
-	for _, pattern := range []string{"yaml/*.yaml", "yaml/*/*.yaml"} {
-		paths, err := filepath.Glob(filepath.Join(testdata.Dir(t), "data", "cloudevents", filepath.FromSlash(pattern)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range paths {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			// specversion is written as a YAML number but means text.
-			text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("specversion: 1.0"), []byte(`specversion: "1.0"`)), []byte("specversion: 0.3"), []byte(`specversion: "0.3"`))
-			in := yaml.NewDecoder(bytes.NewReader(text))
-			for {
-				var f file
-				if err := in.Decode(&f); errors.Is(err, io.EOF) {
-					break
-				} else if err != nil {
-					t.Fatalf("%s: %v", path, err)
-				}
-				if f.ContextAttributes == nil {
-					continue
-				}
-				events++
-				attributes := map[string]string{}
-				for name, v := range f.ContextAttributes {
-					if s, ok := v.(string); ok { // extensions of the old version nest
-						attributes[name] = s
-					}
-				}
-				conform(t, attributes, strings.TrimSpace(f.Data))
-			}
-		}
-	}
-	if events == 0 {
-		testdata.Missing(t, "CloudEvents conformance events", "none were found")
-	}
-	t.Logf("%d events", events)
-}
-
-func conform(t *testing.T, attributes map[string]string, data string) {
-	t.Helper()
-	contentType := attributes["datacontenttype"]
-	isJSON := contentType == "" || strings.HasPrefix(contentType, "application/json")
-	want := ""
-	switch {
-	case attributes["specversion"] != "1.0":
-		want = metering.BadSpecVersion
-	case data == "":
-	case !isJSON:
-		want = metering.DataNotJSON
-	case strings.HasPrefix(data, "{"):
-		want = metering.UnknownField
-	default:
-		want = metering.WrongType
-	}
-
-	header := map[string][]string{"Content-Type": {contentType}}
-	for name, v := range attributes {
-		if name != "datacontenttype" {
-			header["ce-"+name] = []string{v}
-		}
-	}
-	structured := map[string]any{}
-	for name, v := range attributes {
-		structured[name] = v
-	}
-	if data != "" {
-		if structured["data"] = data; isJSON {
-			structured["data"] = json.RawMessage(data)
-		}
-	}
-	body, err := json.Marshal(structured)
-	if err != nil {
-		t.Fatal(err)
-	}
-	delete(structured, "data")
-	delete(structured, "datacontenttype")
-	bare, err := json.Marshal(structured)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for mode, send := range map[string]func() ([]metering.Decoded, error){
-		"binary": func() ([]metering.Decoded, error) { return metering.Decode(header, []byte(data), metering.Limits{}) },
-		"structured": func() ([]metering.Decoded, error) {
-			return metering.Decode(map[string][]string{"Content-Type": {"application/cloudevents+json; charset=UTF-8"}}, body, metering.Limits{})
-		},
-		"without data": func() ([]metering.Decoded, error) { return metering.DecodeJSON(bare, metering.Limits{}) },
-	} {
-		got, err := send()
-		if err != nil || len(got) != 1 {
-			t.Errorf("%s %s: %v %v", attributes["id"], mode, got, err)
-			continue
-		}
-		reason, expected := "", want
-		if mode == "without data" && attributes["specversion"] == "1.0" {
-			expected = ""
-		}
-		if got[0].Refusal != nil {
-			reason = got[0].Refusal.Reason
-		} else if e := got[0].Event; e.ID != attributes["id"] || e.Source != attributes["source"] || e.Type != attributes["type"] {
-			t.Errorf("%s %s: %+v", attributes["id"], mode, e)
-		}
-		if reason != expected {
-			t.Errorf("%s %s (%s): %q, want %q", attributes["id"], mode, contentType, reason, expected)
-		}
 	}
 }
 

@@ -2,7 +2,7 @@
 // store that counts each one once, forever.
 //
 // It refuses to know prices, contracts and money owed. An [Event] enters through
-// [Validate] (accept-list, bounds, PHI guard), is kept by a [Store], and leaves as
+// a [Gate] (accept-list, bounds, PHI guard), is kept by a [Store], and leaves as
 // [Usage] and [Transaction]. Read [Store] first: its promises are what the rest of
 // the product stands on.
 package metering
@@ -59,6 +59,7 @@ const (
 	SaleChargedBack    = "sale.charged_back"
 	SaleChargebackWon  = "sale.chargeback_won"
 	SaleChargebackLost = "sale.chargeback_lost"
+	SaleWrittenOff     = "sale.written_off"
 	LeadQualified      = "lead.qualified"
 	LeadConverted      = "lead.converted"
 	LeadCancelled      = "lead.cancelled"
@@ -135,4 +136,21 @@ type Accepted struct {
 	Hash       Hash      `json:"-"`
 	Position   Position  `json:"position"`
 	AcceptedAt time.Time `json:"accepted_at"`
+
+	Overwritten *Overwritten `json:"-"` // nil but in blocks that [History] gives
+}
+
+// Overwritten is what is left of an event as it was sent, once redactions have overwritten
+// it and it is given to another store. Its key and hash are those of what was sent.
+type Overwritten struct {
+	By     []string // the redactions' IDs; the store that takes it must know them
+	Target Key      // of a usage.voided: the event that it takes out
+}
+
+// Target is the key of the event that a usage.voided takes out.
+func (a *Accepted) Target() Key {
+	if a.Overwritten != nil {
+		return a.Overwritten.Target
+	}
+	return KeyOf(a.Source, a.Data.RefersTo)
 }

@@ -113,9 +113,14 @@ func TestContentHashIgnoresForm(t *testing.T) {
 	absent := sale()
 	absent.TimeAbsent = true
 	later := absent
+	later.Time = time.Time{}
 	later.Accept(time.Date(2026, 9, 14, 11, 0, 0, 999, time.UTC))
 	if later.Time != time.Date(2026, 9, 14, 11, 0, 0, 0, time.UTC) {
 		t.Errorf("accepted at %s, want the microsecond of acceptance", later.Time)
+	}
+	again := later
+	if again.Accept(later.Time.Add(time.Hour)); again.Time != later.Time {
+		t.Errorf("accepted again at %s, want the time of its first receipt", again.Time)
 	}
 	if metering.ContentHash(absent) != metering.ContentHash(later) {
 		t.Error("an event without a time hashes by when it was accepted")

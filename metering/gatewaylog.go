@@ -5,12 +5,15 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/csv"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/shopspring/decimal"
 
@@ -21,24 +24,28 @@ import (
 const (
 	MaxLine         = 1 << 20 // bytes of one line
 	DuplicateWindow = 1 << 16 // lines within which equal lines are told apart
+	maxRowLines     = 16      // lines that one row of CSV runs over
 )
+
+// ErrNoColumns says that a log in CSV cannot be read at all.
+var ErrNoColumns = errors.New("a log in CSV begins with the names of its columns")
 
 // LogOptions is what the reader of one log is told beside its mapping. What is set
 // here stands above what the log says.
 type LogOptions struct {
-	Name        string          // of the file, for refusals
+	Name        string          // of the file, for errors
 	Source      string          // instead of the mapping's
 	App         partner.AppID   // of all lines
 	Class       Class           // of all lines
 	Environment Environment     // of all lines
 	Operations  []OperationRule // tried before the mapping's
-	At          time.Time       // when the log is read, for refusals
+	MaxLine     int             // bytes of one line; 0 = [MaxLine]
 }
 
 // LogCounts is what a log held. Events + Refused is the number of records.
 type LogCounts struct {
 	Lines   int64 `json:"lines"`
-	Blank   int64 `json:"blank"`
+	Blank   int64 `json:"blank"` // without a record, such as the names of columns
 	Events  int64 `json:"events"`
 	Refused int64 `json:"refused"`
 }
@@ -48,14 +55,25 @@ type LogReader struct {
 	m      *Mapping
 	o      LogOptions
 	in     *bufio.Reader
-	line   int
-	buf    []byte // the line that is read
-	raw    []byte // the record that is read, part of buf
-	inside bool   // between two records of an array that is one line
+	read   int         // lines
+	line   int         // number of the line in buf, or of its first one
+	buf    []byte      // the line that is read
+	raw    []byte      // the record that is read, part of buf
+	inside bool        // between two records of an array that is one line
+	ahead  []aheadLine // read, and to be read again
+	failed error       // of the reader, behind what is ahead
 	json   decoder
+	record jsonRecord
+	row    csvRow
 	apache apacheLine
 	equal  equalLines
 	counts LogCounts
+}
+
+type aheadLine struct {
+	number int
+	whole  bool
+	text   []byte
 }
 
 // Reader reads a log with this mapping. It fails if the mapping and options leave
@@ -77,73 +95,90 @@ func (m *Mapping) Reader(r io.Reader, o LogOptions) (*LogReader, error) {
 	if o.Source == "" {
 		o.Source = m.Source
 	}
+	if o.MaxLine <= 0 {
+		o.MaxLine = MaxLine
+	}
+	o.MaxLine = min(o.MaxLine, maxText)
 	return &LogReader{m: m, o: o, in: bufio.NewReaderSize(r, 64<<10)}, nil
 }
 
 // Counts is what was read so far.
 func (l *LogReader) Counts() LogCounts { return l.counts }
 
-// Raw is the text of the record that Next returned, until the next call: to be
-// digested, never kept.
-func (l *LogReader) Raw() []byte { return l.raw }
-
-// Where is the place of the record that Next returned, such as access.log:17.
-func (l *LogReader) Where() string {
-	name := l.o.Name
-	if name == "" {
-		name = "line"
-	}
-	return fmt.Sprintf("%s:%d", name, l.line)
-}
-
-// Next is the next event and its line, counted from 1, or why the line is refused,
-// sealed. It does not validate what the event says. The end is io.EOF; any other
-// error is the reader's and ends the log.
-func (l *LogReader) Next() (Event, int, *Refusal, error) {
+// Next is the next event with its line, or why the line is refused, for a [Gate] to
+// validate and to seal. Its text is that of the record, and good until the next call.
+// The end is io.EOF; any other error is [ErrNoColumns] or the reader's, and ends the log.
+func (l *LogReader) Next() (Decoded, error) {
 	for {
 		var bad *Refusal
 		if !l.inside {
-			whole, err := l.readLine()
+			empty, refused, err := l.openLine()
 			if err != nil {
-				return Event{}, l.line, nil, err
+				return Decoded{}, err
 			}
-			l.counts.Lines++
-			l.raw = l.buf
-			if !whole {
-				bad = refuse(TooLarge, "", fmt.Sprintf("a line has at most %d bytes", MaxLine))
-			} else if len(bytes.TrimSpace(l.buf)) == 0 {
+			if empty {
 				l.counts.Blank++
 				continue
-			} else if l.m.Format != FormatApache {
-				var empty bool
-				if empty, bad = l.openLine(); empty {
-					l.counts.Blank++
-					continue
-				}
 			}
+			bad = refused
 		}
 		var e Event
 		if bad == nil {
-			e, bad = l.record()
+			e, bad = l.take()
 		}
 		if bad != nil {
 			l.counts.Refused++
 			bad.Source = l.o.Source
-			bad.Seal(l.raw, l.Where(), l.o.At)
-			return Event{}, l.line, bad, nil
+			return Decoded{Refusal: bad, Raw: l.raw, Line: l.line}, nil
 		}
 		l.counts.Events++
-		return e, l.line, nil, nil
+		return Decoded{Event: e, Raw: l.raw, Line: l.line}, nil
 	}
 }
 
+// openLine reads a line and begins to take it apart; empty says that no record stands
+// on it.
+func (l *LogReader) openLine() (empty bool, bad *Refusal, err error) {
+	read := l.readLine
+	if l.m.Format == FormatCSV {
+		read = l.readRow
+	}
+	whole, err := read()
+	if err != nil {
+		return false, nil, err
+	}
+	l.raw = l.buf
+	switch {
+	case !whole:
+		return false, refuse(TooLarge, "", fmt.Sprintf("a line has at most %d bytes", l.o.MaxLine)), nil
+	case len(bytes.TrimSpace(l.buf)) == 0:
+		return true, nil, nil
+	case l.m.Format == FormatApache:
+		return false, nil, nil
+	case l.m.Format == FormatCSV:
+		return l.openRow()
+	}
+	empty, bad = l.openJSON()
+	return empty, bad, nil
+}
+
 // readLine fills buf with the next line without its end; whole is false if it was
-// longer than MaxLine and cut.
+// longer than a line may be and cut.
 func (l *LogReader) readLine() (whole bool, err error) {
+	if len(l.ahead) > 0 {
+		next := l.ahead[0]
+		l.ahead = l.ahead[1:]
+		l.buf, l.line = append(l.buf[:0], next.text...), next.number
+		l.counts.Lines++
+		return next.whole, nil
+	}
+	if l.failed != nil {
+		return false, l.failed
+	}
 	l.buf, whole = l.buf[:0], true
 	for {
 		part, err := l.in.ReadSlice('\n')
-		if room := MaxLine + 2 - len(l.buf); len(part) > room {
+		if room := l.o.MaxLine + 2 - len(l.buf); len(part) > room {
 			whole = false
 			part = part[:max(0, room)]
 		}
@@ -152,22 +187,71 @@ func (l *LogReader) readLine() (whole bool, err error) {
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
 		case errors.Is(err, io.EOF) && len(l.buf) > 0, err == nil:
-			l.line++
+			l.read++
+			l.line = l.read
+			l.counts.Lines++
 			l.buf = bytes.TrimSuffix(bytes.TrimSuffix(l.buf, []byte("\n")), []byte("\r"))
-			return whole && len(l.buf) <= MaxLine, nil
+			return whole && len(l.buf) <= l.o.MaxLine, nil
 		case errors.Is(err, io.EOF):
 			return false, io.EOF
 		}
-		return false, fmt.Errorf("%s after line %d: %w", l.o.Name, l.line, err)
+		return false, fmt.Errorf("%s after line %d: %w", l.o.Name, l.read, err)
 	}
 }
 
-// openLine begins to read a line of JSON, which may be an array of records.
-func (l *LogReader) openLine() (empty bool, bad *Refusal) {
+// readRow is readLine for CSV, where a text in quotes may run over the end of a line.
+// If its quotes do not close within maxRowLines, the first line stands alone and the
+// others are read again: a line that was torn off costs no more than itself.
+func (l *LogReader) readRow() (whole bool, err error) {
+	whole, err = l.readLine()
+	if err != nil || !whole || closed(l.buf) {
+		return whole, err
+	}
+	first := aheadLine{l.line, true, bytes.Clone(l.buf)}
+	row := bytes.Clone(l.buf)
+	var more []aheadLine
+	for len(more) < maxRowLines-1 && len(row) <= l.o.MaxLine {
+		whole, err := l.readLine()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, err // what is read of the row may be a part of it
+		}
+		if err != nil {
+			l.failed = err
+			break
+		}
+		more = append(more, aheadLine{l.line, whole, bytes.Clone(l.buf)})
+		row = append(append(row, '\n'), l.buf...)
+		if !whole {
+			break
+		}
+		if closed(row) {
+			l.buf, l.line = row, first.number
+			return len(row) <= l.o.MaxLine, nil
+		}
+	}
+	l.ahead = append(more, l.ahead...)
+	l.counts.Lines -= int64(len(more))
+	l.buf, l.line = append(l.buf[:0], first.text...), first.number
+	return true, nil
+}
+
+// closed reports whether every quote of a row has its other one.
+func closed(row []byte) bool { return bytes.Count(row, []byte{'"'})%2 == 0 }
+
+// openJSON begins to read a line of JSON, which may be an array of records.
+//
+// Gateways write what callers send, and some write bytes that are no UTF-8 as they
+// are. A caller must not get his line refused that way, nor the array that it stands
+// in: such bytes become U+FFFD, and spoil no more than the field they stand in.
+func (l *LogReader) openJSON() (empty bool, bad *Refusal) {
+	if l.m.Format == FormatJSON && !utf8.Valid(l.buf) {
+		l.buf = bytes.ToValidUTF8(l.buf, []byte("\ufffd"))
+		l.raw = l.buf
+	}
 	r := &l.json.json
 	r.reset(l.buf, 0)
-	if l.line == 1 && bytes.HasPrefix(l.buf, []byte("\xef\xbb\xbf")) {
-		r.pos = 3
+	if l.line == 1 && bytes.HasPrefix(l.buf, byteOrderMark) {
+		r.pos = len(byteOrderMark)
 	}
 	r.space()
 	if r.peek() != '[' || l.m.Format == FormatCloudEvents {
@@ -185,9 +269,41 @@ func (l *LogReader) openLine() (empty bool, bad *Refusal) {
 	return true, nil
 }
 
-// record reads the next record of the line.
-func (l *LogReader) record() (Event, *Refusal) {
-	if l.m.Format == FormatApache {
+// openRow takes a row of CSV apart. The first one names the columns; where files were
+// joined it stands again.
+func (l *LogReader) openRow() (empty bool, bad *Refusal, err error) {
+	text := l.buf
+	if l.line == 1 {
+		text = bytes.TrimPrefix(text, byteOrderMark)
+	}
+	wrong := l.row.parse(text)
+	if l.row.columns == nil {
+		if wrong == "" {
+			wrong = l.row.begin(l.m.Time.Path)
+		}
+		if wrong != "" {
+			return false, nil, fmt.Errorf("%s line %d: %s; %w", l.o.Name, l.line, wrong, ErrNoColumns)
+		}
+		return true, nil, nil
+	}
+	switch {
+	case wrong != "":
+	case slices.Equal(l.row.fields, l.row.names):
+		return true, nil, nil
+	case len(l.row.fields) != len(l.row.names):
+		wrong = fmt.Sprintf("%d fields where the first line names %d columns", len(l.row.fields), len(l.row.names))
+	default:
+		return false, nil, nil
+	}
+	return false, refuse(Undecodable, "", wrong), nil
+}
+
+// take reads the next record of the line.
+func (l *LogReader) take() (Event, *Refusal) {
+	switch l.m.Format {
+	case FormatCSV:
+		return l.event(&l.row)
+	case FormatApache:
 		if what := l.apache.parse(l.buf); what != "" {
 			return Event{}, refuse(Undecodable, "", what)
 		}
@@ -216,7 +332,14 @@ func (l *LogReader) record() (Event, *Refusal) {
 	if bad := l.json.sound(); bad != nil {
 		return Event{}, bad
 	}
-	return l.event((*jsonLine)(&l.json))
+	l.record = jsonRecord{r: r}
+	for _, p := range l.m.Record {
+		if i := r.find(0, p); i >= 0 && r.nodes[i].kind == '{' {
+			l.record.at = i
+			break
+		}
+	}
+	return l.event(&l.record)
 }
 
 // endRecord reads what stands behind a record: the end of the line, or in an array a
@@ -335,7 +458,10 @@ func nanoPlaces(unit string) int32 {
 	return 0
 }
 
-const clfTime = "02/Jan/2006:15:04:05 -0700"
+const (
+	clfTime = "02/Jan/2006:15:04:05 -0700"
+	goTime  = "2006-01-02 15:04:05.999999999 -0700" // and the zone's name
+)
 
 func parseLogTime(text []byte, unit string) (time.Time, bool) {
 	switch unit {
@@ -344,6 +470,12 @@ func parseLogTime(text []byte, unit string) (time.Time, bool) {
 		return t, err == nil
 	case "clf":
 		t, err := time.Parse(clfTime, string(bytes.Trim(text, "[]")))
+		return t, err == nil
+	case "go":
+		if i := bytes.LastIndexByte(text, ' '); i > 0 {
+			text = text[:i]
+		}
+		t, err := time.Parse(goTime, string(text))
 		return t, err == nil
 	}
 	n, ok := scanDecimal(text)
@@ -379,15 +511,18 @@ func (l *LogReader) operation(f fields) string {
 	return OtherOperation
 }
 
-// jsonLine is a record of JSON that was read.
-type jsonLine decoder
+// jsonRecord is a record of JSON that was read.
+type jsonRecord struct {
+	r  *jsonReader
+	at int // the object in which paths begin
+}
 
-func (j *jsonLine) get(path string) []byte {
+func (j *jsonRecord) get(path string) []byte {
 	if path == "" {
 		return nil
 	}
-	r := &j.json
-	i := r.find(0, path)
+	r := j.r
+	i := r.find(j.at, path)
 	if i < 0 {
 		return nil
 	}
@@ -438,6 +573,59 @@ func (r *jsonReader) step(at int, name string) int {
 		}
 	}
 	return r.element(i, int(index))
+}
+
+// csvRow is a row of CSV and what its columns are called.
+type csvRow struct {
+	names   []string
+	columns map[string]int
+	fields  []string
+}
+
+// parse takes the row apart and says what is wrong with it, "" if nothing is.
+func (c *csvRow) parse(row []byte) string {
+	in := csv.NewReader(bytes.NewReader(row))
+	in.FieldsPerRecord = -1
+	fields, err := in.Read()
+	if err == nil {
+		c.fields = fields
+		if _, err = in.Read(); errors.Is(err, io.EOF) {
+			return ""
+		}
+	}
+	// Its error names a place of the row, which is no place of the file.
+	if p := (*csv.ParseError)(nil); errors.As(err, &p) {
+		return fmt.Sprintf("no CSV at byte %d: %v", p.Column, p.Err)
+	}
+	return "no row of CSV"
+}
+
+// begin takes the fields that were read for the names of the columns and says what is
+// wrong with them.
+func (c *csvRow) begin(time string) string {
+	columns := make(map[string]int, len(c.fields))
+	for i, name := range c.fields {
+		if _, twice := columns[name]; twice {
+			return fmt.Sprintf("columns %d and %d have one name", columns[name]+1, i+1)
+		}
+		columns[name] = i
+	}
+	if _, ok := columns[time]; !ok {
+		return "no column is called " + time
+	}
+	c.names, c.columns = c.fields, columns
+	return ""
+}
+
+func (c *csvRow) get(path string) []byte {
+	i, ok := c.columns[path]
+	if !ok {
+		return nil
+	}
+	if v := c.fields[i]; v != "" && v != "-" {
+		return []byte(v)
+	}
+	return nil
 }
 
 // apacheLine is a line of the combined format.

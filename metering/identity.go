@@ -32,6 +32,10 @@ func appendLengthed(b []byte, s string) []byte {
 // Key is the identity of e.
 func (e Event) Key() Key { return KeyOf(e.Source, e.ID) }
 
+// Partition is where in a stream of n partitions the event lies: the first 8 bytes of
+// its key, big-endian, modulo n.
+func (k Key) Partition(n int) int { return int(binary.BigEndian.Uint64(k[:8]) % uint64(n)) }
+
 // String is the key as 32 hexadecimal digits.
 func (k Key) String() string { return hex.EncodeToString(k[:]) }
 

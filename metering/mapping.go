@@ -22,13 +22,16 @@ import (
 //
 // A path names a JSON value: a.b[0].c. A key that has the dots in its name comes
 // first. The first path with a value counts; "", "-", null and [] are no value. In
-// an Apache log the fields are called user, time, method, path, status and bytes.
+// an Apache log the fields are called user, time, method, path, status and bytes, in
+// CSV as the first line says.
 type Mapping struct {
 	Name   string `yaml:"mapping"`
 	About  string `yaml:"about,omitempty"`  // for people: what the gateway must be told to log
-	Format string `yaml:"format"`           // json | apache_combined | cloudevents
+	Format string `yaml:"format"`           // json | csv | apache_combined | cloudevents
 	Source string `yaml:"source,omitempty"` // default source of the events
 	Type   string `yaml:"type,omitempty"`   // default usage.api
+
+	Record []string `yaml:"record,omitempty"` // the object in the line that paths begin in; absent: the line
 
 	ID      []string `yaml:"id,omitempty"`
 	IDTrust string   `yaml:"id_trust,omitempty"` // who makes the id: gateway | edge
@@ -48,7 +51,7 @@ type Mapping struct {
 // TimeField is where a log says when.
 type TimeField struct {
 	Path    string `yaml:"path"`
-	Unit    string `yaml:"unit"`    // epoch_s | epoch_ms | epoch_us | epoch_ns | rfc3339 | clf
+	Unit    string `yaml:"unit"`    // epoch_s | epoch_ms | epoch_us | epoch_ns | rfc3339 | clf | go
 	Meaning string `yaml:"meaning"` // start | end of the request; an end minus the latency is the start
 }
 
@@ -90,6 +93,7 @@ const OtherOperation = "other"
 // The formats of logs.
 const (
 	FormatJSON        = "json"            // one object, or an array of them, on each line
+	FormatCSV         = "csv"             // RFC 4180, the names of the columns first
 	FormatApache      = "apache_combined" // %h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-agent}i"
 	FormatCloudEvents = "cloudevents"     // one structured CloudEvent on each line
 )
@@ -234,12 +238,12 @@ func (c *mappingCheck) all() {
 	if partner.CheckID(m.Name) != nil {
 		c.fail("$.mapping", "%q is no name: use lower-case letters, digits, '-', '_' or '.'", m.Name)
 	}
-	c.oneOf("$.format", m.Format, FormatJSON, FormatApache, FormatCloudEvents)
+	c.oneOf("$.format", m.Format, FormatJSON, FormatCSV, FormatApache, FormatCloudEvents)
 	if m.Source != "" && (guardText(m.Source) != "" || len(m.Source) > MaxSource) {
 		c.fail("$.source", "this can be no source: at most %d bytes of printable text without anything that looks like a person's data", MaxSource)
 	}
 	if m.Format == FormatCloudEvents {
-		if len(m.ID)+len(m.App)+len(m.Customer)+len(m.Status)+len(m.Bytes)+len(m.Class)+len(m.Environment) > 0 ||
+		if len(m.Record)+len(m.ID)+len(m.App)+len(m.Customer)+len(m.Status)+len(m.Bytes)+len(m.Class)+len(m.Environment) > 0 ||
 			m.Time != (TimeField{}) || m.Latency != (LatencyField{}) || m.Constants != (Constants{}) || m.Type != "" || m.Source != "" {
 			c.fail("$.format", "cloudevents says everything itself: leave out all keys but mapping, about and format")
 		}
@@ -254,13 +258,16 @@ func (c *mappingCheck) all() {
 	if !strings.HasPrefix(m.Type, ownUsage) || m.Type == UsageVoided {
 		c.fail("$.type", "%q: a log yields usage, a type that begins with %q", m.Type, ownUsage)
 	}
+	if len(m.Record) > 0 && m.Format != FormatJSON {
+		c.fail("$.record", "only JSON has a record within a line")
+	}
 	c.id()
 	c.time()
 	for _, p := range []struct {
 		place string
 		paths []string
 	}{
-		{"$.id", m.ID}, {"$.app", m.App}, {"$.customer", m.Customer}, {"$.status", m.Status}, {"$.bytes", m.Bytes},
+		{"$.record", m.Record}, {"$.id", m.ID}, {"$.app", m.App}, {"$.customer", m.Customer}, {"$.status", m.Status}, {"$.bytes", m.Bytes},
 		{"$.class", m.Class}, {"$.environment", m.Environment}, {"$.operation.path", m.Operation.Path},
 		{"$.operation.method", m.Operation.Method}, {"$.operation.route", m.Operation.Route},
 	} {
@@ -299,7 +306,7 @@ func (c *mappingCheck) time() {
 		return
 	}
 	c.paths("$.time.path", []string{t.Path})
-	c.oneOf("$.time.unit", t.Unit, "epoch_s", "epoch_ms", "epoch_us", "epoch_ns", "rfc3339", "clf")
+	c.oneOf("$.time.unit", t.Unit, "epoch_s", "epoch_ms", "epoch_us", "epoch_ns", "rfc3339", "clf", "go")
 	c.oneOf("$.time.meaning", t.Meaning, "start", "end")
 	if l := c.m.Latency; l != (LatencyField{}) {
 		c.paths("$.latency.path", []string{l.Path})

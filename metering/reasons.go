@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"time"
+
+	"mete/metering/phi"
 )
 
 // Reason is why an event was refused, as a machine word that never changes its
@@ -16,7 +18,7 @@ type Reason struct {
 }
 
 // The machine words of refusals. Those of the PHI guard are "phi_" and the name of
-// the pattern, see [Patterns].
+// the pattern, see [phi.Patterns].
 const (
 	Undecodable    = "undecodable"
 	TooLarge       = "too_large"
@@ -50,6 +52,7 @@ const (
 	TimeTooOld         = "time_too_old"
 	TimeInFuture       = "time_in_future"
 	RefersToItself     = "refers_to_itself"
+	BadExtension       = "bad_extension"
 )
 
 // reasons is the whole table but for the PHI patterns, which say it themselves.
@@ -86,13 +89,14 @@ var reasons = [...]Reason{
 	{TimeTooOld, Unusable, "the event lies before 2000", "check the unit of the time"},
 	{TimeInFuture, Unusable, "the event lies more than 5 minutes in the future", "set the sender's clock, then replay the event"},
 	{RefersToItself, Unusable, "the event refers to itself", "refers_to names the id of the earlier event; a correction has an id of its own"},
+	{BadExtension, Unusable, "an extension does not say until when, by whom and why", "write the reference as: until 2026-10-31 by s.lindqvist: the auditor moved to October"},
 }
 
 // Reasons is the table of all reasons, those of the PHI guard at the end.
 func Reasons() []Reason {
 	all := append([]Reason(nil), reasons[:]...)
-	for _, p := range patterns {
-		all = append(all, p.reason())
+	for _, p := range phi.Patterns() {
+		all = append(all, phiReason(p))
 	}
 	return all
 }
@@ -104,8 +108,8 @@ func ReasonOf(word string) (Reason, bool) {
 			return r, true
 		}
 	}
-	for _, p := range patterns {
-		if r := p.reason(); r.Word == word {
+	for _, p := range phi.Patterns() {
+		if r := phiReason(p); r.Word == word {
 			return r, true
 		}
 	}
@@ -129,8 +133,8 @@ func refuse(word, field, what string) *Refusal {
 }
 
 // Seal completes a refusal with the digest of the raw bytes that were refused, where
-// they were found and when. Its receipt follows from these facts but the time, so
-// that the same refusal told again is the same refusal.
+// they were found and when. Its receipt follows from these facts and its sender but not
+// the time, so that the same refusal told again is the same refusal.
 func (r *Refusal) Seal(raw []byte, where string, at time.Time) {
 	digest := sha256.Sum256(raw)
 	r.Digest = hex.EncodeToString(digest[:])
@@ -139,6 +143,9 @@ func (r *Refusal) Seal(raw []byte, where string, at time.Time) {
 	b := appendLengthed(nil, r.Source)
 	b = appendLengthed(b, where)
 	b = appendLengthed(b, r.Reason)
+	if r.Sender != "" {
+		b = appendLengthed(b, r.Sender)
+	}
 	id := sha256.Sum256(append(b, digest[:]...))
 	r.ID = hex.EncodeToString(id[:16])
 }

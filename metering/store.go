@@ -3,7 +3,9 @@ package metering
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"math"
 	"time"
 
 	"mete/partner"
@@ -14,6 +16,7 @@ import (
 type Block struct {
 	Incarnation int
 	Partition   int
+	Epoch       uint64 // number of the caller's lease on the partition; 0: nobody else fills the store
 	First, Last uint64 // sequences, First = stored position + 1
 	Messages    []Message
 }
@@ -47,6 +50,90 @@ var ErrGap = errors.New("block does not continue the stored position")
 // ErrIncarnation says that the stream is not the one the store was filled from.
 var ErrIncarnation = errors.New("stream is not the one this store was filled from")
 
+// ErrFenced says that somebody with a later lease fills the partition.
+var ErrFenced = errors.New("another worker fills this partition")
+
+// ErrBehind says that a question goes beyond what is stored.
+var ErrBehind = errors.New("the store is behind the cutoff")
+
+// MaxIndex is the largest index of an event in its message.
+const MaxIndex = 1<<20 - 1
+
+// Validate checks what a store relies on and the sender has checked before: that the
+// messages are those of the bounds, that every announced event is there once, at its
+// own place, with its key and a content hash.
+func (b *Block) Validate() error {
+	if b.First == 0 || b.Last < b.First || b.Last > math.MaxInt64 {
+		return errors.New("the bounds of the block are no sequences: want 1 or more, the first not after the last")
+	}
+	if n := b.Last - b.First + 1; uint64(len(b.Messages)) != n {
+		return fmt.Errorf("the block has %d messages, its bounds say %d: %w", len(b.Messages), n, ErrGap)
+	}
+	var at indexes
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		if want := b.First + uint64(i); m.Sequence != want {
+			return fmt.Errorf("message %d stands where %d must: %w", m.Sequence, want, ErrGap)
+		}
+		if m.Announced != len(m.Events)+len(m.Undecoded) {
+			return fmt.Errorf("message %d announces %d events and has %d, of them %d undecoded: count each one",
+				m.Sequence, m.Announced, len(m.Events)+len(m.Undecoded), len(m.Undecoded))
+		}
+		at.clear()
+		for j := range m.Events {
+			e := &m.Events[j]
+			p := Position{Incarnation: b.Incarnation, Partition: b.Partition, Sequence: m.Sequence, Index: e.Position.Index}
+			if e.Position != p {
+				return fmt.Errorf("event %s of source %s says that it lies at %+v, it lies in message %d", e.ID, e.Source, e.Position, m.Sequence)
+			}
+			if err := at.claim(p.Index, m.Sequence); err != nil {
+				return err
+			}
+			if want := e.Event.Key(); e.Key != want && e.Overwritten == nil {
+				return fmt.Errorf("event %s of source %s has key %s, want %s", e.ID, e.Source, e.Key, want)
+			}
+			if e.Hash == (Hash{}) {
+				return fmt.Errorf("event %s of source %s has no content hash", e.ID, e.Source)
+			}
+		}
+		for _, u := range m.Undecoded {
+			if err := at.claim(u.Index, m.Sequence); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// indexes are those that events of one message have taken: all below next, and others.
+type indexes struct {
+	next   int
+	others map[int]bool
+}
+
+func (x *indexes) clear() {
+	x.next = 0
+	clear(x.others)
+}
+
+func (x *indexes) claim(i int, sequence uint64) error {
+	if i < 0 || i > MaxIndex {
+		return fmt.Errorf("message %d has an event at index %d, want 0 to %d", sequence, i, MaxIndex)
+	}
+	if i < x.next || x.others[i] {
+		return fmt.Errorf("message %d has two events at index %d", sequence, i)
+	}
+	if i == x.next { // the usual case: one after the other
+		x.next++
+		return nil
+	}
+	if x.others == nil {
+		x.others = map[int]bool{}
+	}
+	x.others[i] = true
+	return nil
+}
+
 // Store counts each accepted event once, forever. Implementations pass
 // meteringtest.TestStore.
 type Store interface {
@@ -68,6 +155,10 @@ type Store interface {
 
 	// Cutoff is the position of every partition now.
 	Cutoff(ctx context.Context) (Cutoff, error)
+
+	// The questions below see one state of the store each. One whose UpTo lies beyond
+	// what is stored is answered from what is stored, or fails with ErrBehind where
+	// the store may for a moment show less than it has shown before.
 
 	// Usage yields the cells of the span in no particular order.
 	Usage(ctx context.Context, s Span) iter.Seq2[Usage, error]
@@ -95,6 +186,11 @@ type Store interface {
 
 	// Counts are the totals that reconcile compares, up to the cutoff.
 	Counts(ctx context.Context, upTo Cutoff) (Counts, error)
+
+	// CountsBetween are the totals of what lies behind the cutoff after (nil: from the
+	// beginning), up to the other one. A void up to the latter makes an event voided,
+	// wherever it lies.
+	CountsBetween(ctx context.Context, after, upTo Cutoff) (Counts, error)
 }
 
 // Filter names events by what they say. An empty field names all.
@@ -126,9 +222,10 @@ type Ignored struct {
 // Found is what the store knows of one event key.
 type Found struct {
 	Event      *Accepted  // the stored one, nil when unknown
-	Voided     *Position  // the usage.voided that took it out
+	Voided     *Position  // the usage.voided that took it out, the first accepted
 	Duplicates []Position // at most MaxFound of each
 	Conflicts  []Accepted
+	Redactions []Redaction // those that were applied, see [Redactor]
 }
 
 // MaxFound bounds how many duplicates and conflicts of one event are listed.
@@ -146,36 +243,4 @@ type Counts struct {
 	Undecoded int64 `json:"undecoded"`
 	Sandbox   int64 `json:"sandbox"` // of the stored
 	Voided    int64 `json:"voided"`  // of the stored
-}
-
-// Refusal is an event or log line that did not become an accepted event.
-type Refusal struct {
-	ID         string    `json:"id"`     // receipt, unique
-	Class      string    `json:"class"`  // unclean | unusable
-	Reason     string    `json:"reason"` // machine word, such as unknown_app
-	Detail     string    `json:"detail"` // for people; never a refused value of the unclean class
-	Field      string    `json:"field,omitempty"`
-	Source     string    `json:"source,omitempty"`
-	Where      string    `json:"where,omitempty"` // file:line or request and index
-	Digest     string    `json:"digest,omitempty"`
-	Event      []byte    `json:"event,omitempty"` // the accept-listed form, unusable class only
-	ReceivedAt time.Time `json:"received_at"`
-}
-
-// The two classes of refusal.
-const (
-	Unclean  = "unclean"
-	Unusable = "unusable"
-)
-
-// Quarantine keeps refusals so that nothing is lost unseen.
-type Quarantine interface {
-	// Refuse keeps refusals; the same ID again changes nothing.
-	Refuse(ctx context.Context, rs []Refusal) error
-
-	// Refusals yields them, newest first, at most limit.
-	Refusals(ctx context.Context, source string, limit int) ([]Refusal, error)
-
-	// RefusalCounts counts them by class and reason.
-	RefusalCounts(ctx context.Context) (map[string]int64, error)
 }

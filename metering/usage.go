@@ -1,6 +1,9 @@
 package metering
 
 import (
+	"cmp"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -19,6 +22,25 @@ type PartitionCutoff struct {
 	Incarnation int    `json:"incarnation"`
 	Partition   int    `json:"partition"`
 	Sequence    uint64 `json:"sequence"`
+}
+
+// Of is the last position of a partition that counts, 0 if it is not named.
+func (c Cutoff) Of(partition int) uint64 {
+	for _, p := range c {
+		if p.Partition == partition {
+			return p.Sequence
+		}
+	}
+	return 0
+}
+
+// String is the cutoff as people read it: 0/17 1/20, a partition and its position each.
+func (c Cutoff) String() string {
+	parts := make([]string, len(c))
+	for i, p := range c {
+		parts[i] = fmt.Sprintf("%d/%d", p.Partition, p.Sequence)
+	}
+	return cmp.Or(strings.Join(parts, " "), "the beginning")
 }
 
 // Span is the events of one question: occurred in [Start, End), stored after the

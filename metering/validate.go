@@ -54,6 +54,7 @@ var typeRules = map[string]needs{
 	SaleChargedBack:    {name: SaleChargedBack, app: true, customer: true, amount: true, refersTo: true},
 	SaleChargebackWon:  {name: SaleChargebackWon, app: true, customer: true, amount: true, refersTo: true},
 	SaleChargebackLost: {name: SaleChargebackLost, app: true, customer: true, amount: true, refersTo: true},
+	SaleWrittenOff:     {name: SaleWrittenOff, app: true, customer: true, amount: true, refersTo: true},
 	LeadQualified:      {name: LeadQualified, lead: true},
 	LeadConverted:      {name: LeadConverted, lead: true},
 	LeadCancelled:      {name: LeadCancelled, lead: true},
@@ -95,10 +96,11 @@ func CheckClass(c Class) bool {
 	return false
 }
 
-// Accept gives an event that came without a time the time of its acceptance. The
-// event stays marked and its content hash the same.
+// Accept gives an event that came without a time the time of its acceptance, unless it
+// was refused before and has that of its first receipt. The event stays marked and its
+// content hash the same.
 func (e *Event) Accept(now time.Time) {
-	if e.TimeAbsent {
+	if e.TimeAbsent && e.Time.IsZero() {
 		e.Time = now.UTC().Truncate(time.Microsecond)
 	}
 }
@@ -293,6 +295,11 @@ func checkNeeds(e *Event, n needs) *Refusal {
 	} {
 		if f.needed && !f.there {
 			return refuse(MissingField, f.field, e.Type+" needs it")
+		}
+	}
+	if e.Type == ExceptionGranted {
+		if _, _, err := ExtensionOf(d.Reference); err != nil {
+			return refuse(BadExtension, "data.reference", err.Error())
 		}
 	}
 	if n.amountOr && d.Amount == nil && d.Reference == "" {

@@ -168,7 +168,7 @@ func TestValidate(t *testing.T) {
 func TestEveryBuiltInTypeCanBeAccepted(t *testing.T) {
 	for _, kind := range []string{
 		metering.UsageAPI, metering.UsageVoided, metering.SalePaid, metering.SaleInvoiced, metering.SaleRefunded, metering.SaleChargedBack,
-		metering.SaleChargebackWon, metering.SaleChargebackLost, metering.LeadQualified, metering.LeadConverted, metering.LeadCancelled,
+		metering.SaleChargebackWon, metering.SaleChargebackLost, metering.SaleWrittenOff, metering.LeadQualified, metering.LeadConverted, metering.LeadCancelled,
 		metering.FeeDue, metering.AppRegistered, metering.AppInstalled, metering.AppUninstalled, metering.ScopeChanged,
 		metering.ReviewSubmitted, metering.ReviewDecided, metering.ExceptionGranted, metering.ExceptionClosed, metering.IncidentOpened,
 		metering.IncidentClosed, metering.SupportOpened, metering.SupportAnswered, metering.SupportClosed,

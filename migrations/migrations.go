@@ -1,6 +1,7 @@
-// Package migrations holds the schema of the relational store, one numbered file per
-// step and engine, embedded in the binary. Steps only go forward and are never
-// edited once released. It refuses to know what the tables mean.
+// Package migrations holds the schemas of the relational store and of the metering
+// store on ClickHouse, one numbered file per step and engine, embedded in the binary.
+// Steps only go forward and are never edited once released. It refuses to know what the
+// tables mean.
 package migrations
 
 import "embed"
@@ -14,3 +15,9 @@ var SQLite embed.FS
 //
 //go:embed relational/postgres/*.sql
 var Postgres embed.FS
+
+// ClickHouse holds clickhouse/NNNN_name.sql, templates that metering/clickhouse fills in
+// for a server or a cluster.
+//
+//go:embed clickhouse/*.sql
+var ClickHouse embed.FS

@@ -49,6 +49,9 @@ const (
 	Strategic Tier = "strategic"
 )
 
+// Tiers are the tiers of the programme, lowest first.
+var Tiers = []Tier{Build, Grow, Strategic}
+
 // Partner is a company that sells through, builds for or refers to the marketplace.
 type Partner struct {
 	ID           ID     `json:"id" yaml:"id"`
@@ -56,7 +59,20 @@ type Partner struct {
 	Tier         Tier   `json:"tier,omitempty" yaml:"tier,omitempty"`
 	AccountGroup string `json:"account_group,omitempty" yaml:"account_group,omitempty"` // partners under common control share tiers
 	Payee        Payee  `json:"payee,omitempty" yaml:"payee,omitempty"`
+	Type         Type   `json:"type,omitempty" yaml:"type,omitempty"` // empty: not said
 }
+
+// Type is what sort of organisation a partner is, where that matters to a screen of
+// its contracts.
+type Type string
+
+// The types of partners.
+const (
+	Developer    Type = "developer"    // makes apps, and is none of the others
+	Provider     Type = "provider"     // treats patients: a practice, a hospital, a pharmacy, a laboratory
+	Manufacturer Type = "manufacturer" // makes or sells drugs, devices, biologicals or medical supplies
+	OtherType    Type = "other"
+)
 
 // Payee is where and under which conditions a partner may be paid. It holds facts
 // with dates, never secrets: an account is known by its last four digits and the
@@ -71,6 +87,7 @@ type Payee struct {
 	TaxFormExpiresOn period.Date    `json:"tax_form_expires_on,omitempty" yaml:"tax_form_expires_on,omitempty"`
 	ScreenedOn       period.Date    `json:"screened_on,omitempty" yaml:"screened_on,omitempty"` // last clean screening (OFAC, LEIE)
 	Currency         money.Currency `json:"currency,omitempty" yaml:"currency,omitempty"`
+	WithholdFrom     period.Date    `json:"withhold_from,omitzero" yaml:"withhold_from,omitempty"` // tax is kept back from payouts of this day and later
 }
 
 // App is a product of one partner that customers use through the platform.
@@ -79,6 +96,10 @@ type App struct {
 	Partner           ID     `json:"partner" yaml:"partner"`
 	Name              string `json:"name" yaml:"name"`
 	CertificationTier int    `json:"certification_tier" yaml:"certification_tier"` // 1 (least risk) to 5
+
+	// For a screen of contracts; false also stands for: not said.
+	IndividualAccess bool `json:"ehi_individual_access,omitempty" yaml:"ehi_individual_access,omitempty"` // gives persons access to their own health information
+	SteersOrders     bool `json:"steers_orders,omitempty" yaml:"steers_orders,omitempty"`                 // proposes or ranks what a provider may order or whom to refer to
 }
 
 // Customer is a practice or other organisation that buys and uses apps.
@@ -86,7 +107,20 @@ type Customer struct {
 	ID   CustomerID `json:"id" yaml:"id"`
 	Name string     `json:"name" yaml:"name"`
 	Zone string     `json:"zone,omitempty" yaml:"zone,omitempty"` // IANA name
+
+	// As an API information source, for a screen of contracts.
+	Hosting Hosting `json:"hosting,omitempty" yaml:"hosting,omitempty"` // who runs its certified API; empty: not said
+	Partner ID      `json:"partner,omitempty" yaml:"partner,omitempty"` // the partner that is this very organisation, if one is
 }
+
+// Hosting is who runs the certified API of a practice.
+type Hosting string
+
+// Who may host.
+const (
+	HostedByPlatform Hosting = "platform"
+	HostedBySelf     Hosting = "self" // the practice itself, or somebody it pays
+)
 
 // ReferralCode ties a code that a partner hands out to the partner.
 type ReferralCode struct {

@@ -15,6 +15,9 @@ type Approval struct {
 	Unauthenticated bool      `json:"unauthenticated"` // named on a command line, proven by nothing
 }
 
+// Approver is who approved, written so that nobody counts twice.
+func (a Approval) Approver() string { return identity(a.By) }
+
 // SentBack returns a run to its planner with a reason. It voids the approvals.
 type SentBack struct {
 	Run    string    `json:"run"`
@@ -22,6 +25,13 @@ type SentBack struct {
 	At     time.Time `json:"at"`
 	Reason string    `json:"reason"`
 }
+
+// Cancels is why the payouts of the run are cancelled then.
+func (b SentBack) Cancels() string { return "run sent back: " + b.Reason }
+
+// PlannedAgain is why the payouts of a plan are cancelled when the run is planned
+// again as the given revision.
+func PlannedAgain(revision int) string { return fmt.Sprintf("planned again as plan %d", revision) }
 
 // contentShort is how much of a content hash people read and type.
 const contentShort = 8

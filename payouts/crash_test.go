@@ -279,6 +279,7 @@ func crash(t *testing.T, program, approved string, run payouts.Run, log, spec st
 			return
 		}
 		kills++
+		inOrder(t, dir)
 		stop() // the bank forgets nothing either
 		bank, stop = startBank(t, program, filepath.Join(dir, "bank.log"))
 		for range maxReruns {
@@ -303,6 +304,17 @@ func crash(t *testing.T, program, approved string, run payouts.Run, log, spec st
 	return kills
 }
 
+// inOrder wants what the killed program left to agree with itself.
+func inOrder(t *testing.T, dir string) {
+	t.Helper()
+	desk, db, err := deskIn(t.Context(), dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	payoutstest.Sound(t, desk)
+}
+
 // atBank asks the bank what it did.
 func atBank(t *testing.T, spec, bank string, run payouts.Run) {
 	t.Helper()
@@ -323,6 +335,7 @@ func atBank(t *testing.T, spec, bank string, run payouts.Run) {
 // inBooks compares the books with what the bank did.
 func inBooks(t *testing.T, spec, dir string, run payouts.Run) {
 	t.Helper()
+	inOrder(t, dir)
 	_, db, err := deskIn(t.Context(), dir, "")
 	if err != nil {
 		t.Fatal(err)

@@ -41,8 +41,11 @@ func (d *Desk) Gather(ctx context.Context, in Input) (Input, error) {
 	if err != nil {
 		return fail(err)
 	}
-	g := remember(past, in.RunID())
-	in.Unfinished, in.Paid, in.Again = g.unfinished, g.paid, g.again
+	g, err := remember(past, in.RunID(), in.PayOn.Year)
+	if err != nil {
+		return fail(err)
+	}
+	in.Unfinished, in.Paid, in.Again, in.PaidInYear = g.unfinished, g.paid, g.again, g.year
 	in.Candidates = slices.Clone(in.Candidates)
 	for i, c := range in.Candidates {
 		in.Candidates[i].Statements = g.unpaid(c)
@@ -161,13 +164,14 @@ type memory struct {
 	unfinished map[partner.ID]Payout
 	paid       map[partner.ID]Before
 	again      map[partner.ID]Payout
-	covered    map[string]bool // statements in payouts that stand
+	covered    map[string]bool             // statements in payouts that stand
+	year       map[partner.ID]money.Amount // paid or in transit in the calendar year, tax included
 }
 
 // remember reads past payouts, newest first. Planned payouts of the run itself do not
 // count: planning again replaces them.
-func remember(past []History, run string) memory {
-	m := memory{map[partner.ID]Payout{}, map[partner.ID]Before{}, map[partner.ID]Payout{}, map[string]bool{}}
+func remember(past []History, run string, year int) (memory, error) {
+	m := memory{map[partner.ID]Payout{}, map[partner.ID]Before{}, map[partner.ID]Payout{}, map[string]bool{}, map[partner.ID]money.Amount{}}
 	replaced := map[string]bool{}
 	for _, h := range past {
 		own := h.Run == run && h.State == Planned
@@ -193,8 +197,18 @@ func remember(past []History, run string) memory {
 		if _, later := m.paid[h.Partner]; !later && (h.State == InTransit || h.State == Settled) {
 			m.paid[h.Partner] = Before{h.ID, h.PayOn, h.Amount}
 		}
+		if h.PayOn.Year == year && (h.State == InTransit || h.State == Settled) {
+			sum, err := h.Gross(), error(nil)
+			if before, ok := m.year[h.Partner]; ok {
+				sum, err = before.Add(sum)
+			}
+			if err != nil {
+				return m, fmt.Errorf("paid to %s in %d: %w", h.Partner, year, err)
+			}
+			m.year[h.Partner] = sum
+		}
 	}
-	return m
+	return m, nil
 }
 
 // unpaid lists the statements a payout would pay, oldest first: those given and not

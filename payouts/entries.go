@@ -21,9 +21,24 @@ func submitEntry(p Payout) ledger.Entry {
 	return ledger.Entry{
 		ID: "payout:" + p.ID + ":submit", Kind: KindPayout, ValueOn: p.PayOn,
 		Memo:     fmt.Sprintf("Payout %s to %s up to %s", p.ID, p.Partner, p.UpTo),
-		Postings: move(due, ledger.InTransit(p.Rail), p.Amount),
+		Postings: p.withTax(move(due, ledger.InTransit(p.Rail), p.Amount), 1),
 		Guards:   []ledger.Guard{noDebit(due, p.Amount.Currency)},
 	}
+}
+
+// withTax adds the tax that is withheld with a payment (sign 1), or is not owed to the
+// authority any more since nothing was paid (-1), to what moves on payable:due.
+func (p Payout) withTax(ps []ledger.Posting, sign int64) []ledger.Posting {
+	if p.Withheld == nil {
+		return ps
+	}
+	due, tax := ledger.PayableDue(string(p.Partner)), money.New(sign*p.Withheld.Amount.Minor, p.Amount.Currency)
+	for i := range ps {
+		if ps[i].Account == due {
+			ps[i].Amount.Minor += tax.Minor // gross, which was one amount when it was planned
+		}
+	}
+	return append(ps, ledger.Posting{Account: ledger.TaxWithheld(p.Withheld.Authority), Amount: tax.Neg()})
 }
 
 // confirmEntry books what a bank confirmed, given the state the payout was in.
@@ -36,13 +51,13 @@ func confirmEntry(p Payout, c Confirmation) ledger.Entry {
 		e.Postings = move(transit, cash, p.Amount)
 	case c.Outcome == Refused:
 		e.ID, e.Memo = "payout:"+p.ID+":fail", fmt.Sprintf("Payout %s failed, due again", p.ID)
-		e.Postings = move(transit, due, p.Amount)
+		e.Postings = p.withTax(move(transit, due, p.Amount), -1)
 	case p.State == Settled:
 		e.ID, e.Memo = "payout:"+p.ID+":return", fmt.Sprintf("Payout %s returned, due again", p.ID)
-		e.Postings = move(cash, due, p.Amount)
+		e.Postings = p.withTax(move(cash, due, p.Amount), -1)
 	default: // returned before we heard that it was paid: the cash never counted as gone
 		e.ID, e.Memo = "payout:"+p.ID+":return", fmt.Sprintf("Payout %s returned before it settled, due again", p.ID)
-		e.Postings = move(transit, due, p.Amount)
+		e.Postings = p.withTax(move(transit, due, p.Amount), -1)
 	}
 	e.Memo = clean(e.Memo)
 	return e

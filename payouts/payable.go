@@ -15,6 +15,7 @@ import (
 //
 // A payee without a tax form is not paid at all rather than paid less 24% backup
 // withholding: withholding too much is hard to give back, and the form usually comes.
+// Only where finance said from which day tax is withheld is it, see [WithholdingRule].
 func (p *planner) reasons(c Candidate, due money.Amount) ([]Reason, error) {
 	if due.Minor < 0 {
 		since := ""
@@ -49,7 +50,9 @@ func (p *planner) reasons(c Candidate, due money.Amount) ([]Reason, error) {
 		return nil, err
 	}
 	out = append(append(out, add2...), p.papers(c)...)
-	if c.Minimum != nil && due.Minor < c.Minimum.Minor {
+	if keep := p.kept(c, due); !keep.IsZero() && keep == due {
+		add(keepReason(*c.Keep))
+	} else if c.Minimum != nil && due.Minor-keep.Minor < c.Minimum.Minor {
 		add(Reason{"minimum", "below " + c.Minimum.Grouped(), "next run", "–",
 			"the contract pays from " + c.Minimum.Grouped() + "; the balance is carried forward"})
 	}
@@ -107,6 +110,7 @@ func (p *planner) papers(c Candidate) []Reason {
 	form := cmp.Or(to.TaxForm, c.TaxWanted, "tax form")
 	why := "without a valid form US law asks for 24% backup withholding; until finance decides on that, nothing is paid"
 	switch {
+	case p.withheldFrom(c): // decided: paid, less the tax
 	case to.TaxForm == "":
 		text := form + " missing"
 		if c.TaxAsked > 0 {

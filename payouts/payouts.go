@@ -4,7 +4,7 @@
 // It refuses to know prices, statements' contents and banks. It knows statements by
 // their IDs, and a bank by a [Rail]. Its one promise: no two instructions are ever
 // issued for one payout, even through a crash between any two steps. Read [Plan],
-// then [Desk.Submit].
+// then [Desk.Submit]; [Desk.Check] says what all of it must come to.
 package payouts
 
 import (
@@ -28,6 +28,11 @@ const (
 	RunPartSettled RunState = "part-settled"
 	RunSettled     RunState = "settled"
 )
+
+// HandedOver reports whether the run was submitted: its attempts are all there ever are.
+func (s RunState) HandedOver() bool {
+	return s == RunSubmitted || s == RunPartSettled || s == RunSettled
+}
 
 // State is how far one payout has come.
 type State string
@@ -61,7 +66,8 @@ type Payout struct {
 	Partner    partner.ID   `json:"partner"`
 	Name       string       `json:"name"`
 	Amount     money.Amount `json:"amount"`
-	Held       money.Amount `json:"held"` // stays behind on payable:held
+	Held       money.Amount `json:"held"`               // stays behind on payable:held
+	Withheld   *Withholding `json:"withheld,omitempty"` // tax, for the authority; Amount is without it
 	UpTo       string       `json:"up_to"`
 	Statements []Statement  `json:"statements"`
 	Rail       string       `json:"rail"`
@@ -108,20 +114,22 @@ type Run struct {
 	SentBack  *SentBack  `json:"sent_back,omitempty"`
 }
 
-// Totals add up: ToPay + NotNow + Held = Ledger, or there is no plan.
+// Totals add up: ToPay + Withheld + NotNow + Held = Ledger, or there is no plan. What a
+// contract keeps on a payee's account is part of NotNow.
 type Totals struct {
-	ToPay         money.Amount `json:"to_pay"`
-	NotNow        money.Amount `json:"not_now"`
-	Held          money.Amount `json:"held"`
-	Ledger        money.Amount `json:"ledger"` // payable:due + payable:held of everybody
-	Difference    money.Amount `json:"difference"`
-	ToPayPayees   int          `json:"to_pay_payees"`
-	NotNowPayees  int          `json:"not_now_payees"`
-	HeldPayees    int          `json:"held_payees"`
-	LedgerPayees  int          `json:"ledger_payees"`
-	HeldEntirely  int          `json:"held_entirely"` // of HeldPayees, those who get nothing now
-	NewestMonth   period.Month `json:"newest_month"`
-	NewestIssueOn period.Date  `json:"newest_issue_on"`
+	ToPay         money.Amount  `json:"to_pay"`
+	Withheld      *money.Amount `json:"withheld,omitempty"` // tax on what is paid
+	NotNow        money.Amount  `json:"not_now"`
+	Held          money.Amount  `json:"held"`
+	Ledger        money.Amount  `json:"ledger"` // payable:due + payable:held of everybody
+	Difference    money.Amount  `json:"difference"`
+	ToPayPayees   int           `json:"to_pay_payees"`
+	NotNowPayees  int           `json:"not_now_payees"`
+	HeldPayees    int           `json:"held_payees"`
+	LedgerPayees  int           `json:"ledger_payees"`
+	HeldEntirely  int           `json:"held_entirely"` // of HeldPayees, those who get nothing now
+	NewestMonth   period.Month  `json:"newest_month"`
+	NewestIssueOn period.Date   `json:"newest_issue_on"`
 }
 
 // Waiting is a payee who is not paid now, and why.
@@ -219,6 +227,12 @@ type Hold struct {
 	HeldBooked  period.Date    `json:"held_booked,omitzero"`
 	FreedBooked period.Date    `json:"freed_booked,omitzero"`
 }
+
+// The two steps of a hold.
+const (
+	HoldPlaced   = "place"
+	HoldReleased = "release"
+)
 
 // Errors that callers branch on.
 var (

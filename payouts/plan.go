@@ -25,6 +25,8 @@ type Rules struct {
 	ScreeningDays int          `json:"screening_days"` // how long a clean screening counts; 0: for ever
 	Change        int          `json:"change"`         // percent against last time worth a look
 	TwoAbove      money.Amount `json:"two_above"`      // a larger run needs two approvers
+
+	Withholding *WithholdingRule `json:"withholding,omitempty"` // nil: no tax is withheld
 }
 
 // The numbers of [DefaultRules], and bounds.
@@ -51,6 +53,7 @@ type Candidate struct {
 	Partner      partner.Partner `json:"partner"`
 	Currency     money.Currency  `json:"currency"`
 	Minimum      *money.Amount   `json:"minimum,omitempty"`
+	Keep         *money.Amount   `json:"keep,omitempty"`      // stays on the account
 	Statements   []Statement     `json:"statements"`          // issued; those paid before are left out by [Desk.Gather]
 	LastPaid     *money.Amount   `json:"last_paid,omitempty"` // only to override what payouts remembers (take-over)
 	Sales        string          `json:"sales,omitempty"`     // "sales paid 48,300.00, were 21,450.00"
@@ -92,8 +95,9 @@ type Input struct {
 	Paid        map[partner.ID]Before // last time
 	LastRun     *PastRun              // and its payees:
 	LastPayees  map[partner.ID]money.Amount
-	Again       map[partner.ID]Payout // failed or returned and not paid again yet
-	FirstNumber int                   // of the first payout
+	Again       map[partner.ID]Payout       // failed or returned and not paid again yet
+	PaidInYear  map[partner.ID]money.Amount // in the calendar year of PayOn, tax included; in transit counts
+	FirstNumber int                         // of the first payout
 }
 
 // RunID is the name of a run, made from what it is.
@@ -133,6 +137,9 @@ func (in Input) validate() error {
 		seen[c.Partner.ID] = true
 		if c.Minimum != nil && c.Minimum.Currency != in.Currency {
 			return fmt.Errorf("plan payouts in %s for %s: the minimum of %s is %s", in.Currency, in.PayOn, c.Partner.ID, c.Minimum)
+		}
+		if c.Keep != nil && c.Keep.Currency != in.Currency {
+			return fmt.Errorf("plan payouts in %s for %s: what %s keeps on its account is %s", in.Currency, in.PayOn, c.Partner.ID, c.Keep)
 		}
 	}
 	return nil
@@ -250,7 +257,14 @@ func (p *planner) sort() error {
 		pay := due.Minor > 0 && len(reasons) == 0
 		switch {
 		case pay:
-			p.run.Payouts = append(p.run.Payouts, p.payout(c, due, held))
+			x, err := p.payout(c, due, held)
+			if err != nil {
+				return fmt.Errorf("partner %s: %w", id, err)
+			}
+			p.run.Payouts = append(p.run.Payouts, x)
+			if keep := p.kept(c, due); !keep.IsZero() {
+				p.run.NotNow = append(p.run.NotNow, Waiting{Partner: id, Name: c.Partner.Name, Amount: keep, Reasons: []Reason{keepReason(keep)}})
+			}
 		case !due.IsZero():
 			p.run.NotNow = append(p.run.NotNow, Waiting{Partner: id, Name: c.Partner.Name, Amount: due, Reasons: reasons})
 		}
@@ -270,14 +284,27 @@ func (p *planner) sort() error {
 	return nil
 }
 
-func (p *planner) payout(c Candidate, due, held money.Amount) Payout {
+func (p *planner) payout(c Candidate, due, held money.Amount) (Payout, error) {
 	to := c.Partner.Payee
+	pays, err := due.Sub(p.kept(c, due))
+	if err != nil {
+		return Payout{}, err
+	}
+	tax, err := p.withhold(c, pays)
+	if err != nil {
+		return Payout{}, err
+	}
+	if tax != nil {
+		if pays, err = pays.Sub(tax.Amount); err != nil {
+			return Payout{}, err
+		}
+	}
 	return Payout{
-		Run: p.run.ID, Partner: c.Partner.ID, Name: c.Partner.Name, Amount: due, Held: held,
+		Run: p.run.ID, Partner: c.Partner.ID, Name: c.Partner.Name, Amount: pays, Withheld: tax, Held: held,
 		UpTo: c.Statements[len(c.Statements)-1].ID, Statements: c.Statements,
 		Rail: p.in.Rail, Account: to.Account, Last4: to.Last4, PayOn: p.in.PayOn,
 		Replaces: p.in.Again[c.Partner.ID].ID, State: Planned,
-	}
+	}, nil
 }
 
 // number names the payouts. Numbers go on over all plans of a pay date, so that a
@@ -310,8 +337,11 @@ func (p *planner) checks() []Check {
 		ask("issued", func(x Payout, _ Candidate) bool {
 			return len(x.Statements) > 0 && !slices.ContainsFunc(x.Statements, func(s Statement) bool { return s.IssuedOn.IsZero() })
 		}),
-		ask("equals ledger", func(x Payout, _ Candidate) bool { return x.Amount == p.due[x.Partner] && x.Held == p.held[x.Partner] }),
-		ask("tax form", func(_ Payout, c Candidate) bool { return c.Partner.Payee.TaxForm != "" }),
+		ask("equals ledger", func(x Payout, c Candidate) bool {
+			all, err := x.Gross().Add(p.kept(c, p.due[x.Partner]))
+			return err == nil && all == p.due[x.Partner] && x.Held == p.held[x.Partner]
+		}),
+		ask("tax form", func(_ Payout, c Candidate) bool { return c.Partner.Payee.TaxForm != "" || p.withheldFrom(c) }),
 		ask("OFAC, LEIE", func(_ Payout, c Candidate) bool { return !c.Partner.Payee.ScreenedOn.IsZero() }),
 		ask("not paid before", func(x Payout, _ Candidate) bool { _, open := p.in.Unfinished[x.Partner]; return !open }),
 	}
@@ -329,6 +359,13 @@ func (p *planner) total() error {
 	}
 	for _, x := range p.run.Payouts {
 		add(&t.ToPay, x.Amount)
+		if x.Withheld != nil {
+			if t.Withheld == nil {
+				zero := p.zero()
+				t.Withheld = &zero
+			}
+			add(t.Withheld, x.Withheld.Amount)
+		}
 		for _, s := range x.Statements {
 			if t.NewestMonth.Before(s.Month) {
 				t.NewestMonth, t.NewestIssueOn = s.Month, s.IssuedOn
@@ -351,7 +388,11 @@ func (p *planner) total() error {
 		return err
 	}
 	t.Difference = p.books
-	for _, part := range []money.Amount{t.ToPay, t.NotNow, t.Held} {
+	parts := []money.Amount{t.ToPay, t.NotNow, t.Held}
+	if t.Withheld != nil {
+		parts = append(parts, *t.Withheld)
+	}
+	for _, part := range parts {
 		if t.Difference, err = t.Difference.Sub(part); err != nil {
 			return err
 		}

@@ -194,8 +194,12 @@ func expected(t *rapid.T, err error, kinds ...error) {
 	}
 }
 
-// check compares the books, the payouts and the bank.
+// check compares the books, the payouts and the bank, and lets the desk do so.
 func (w *world) check(t *rapid.T) {
+	a, err := w.desk.Check(t.Context())
+	if err != nil || len(a.Findings) > 0 {
+		t.Fatalf("the desk finds %v, %v", a.Findings, err)
+	}
 	balances, err := w.db.Balances(t.Context(), ledger.Filter{Currency: "USD"})
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package payouts
 
 import (
 	"context"
+	"iter"
 
 	"mete/ledger"
 	"mete/money"
@@ -44,6 +45,13 @@ type Store interface {
 
 	// Holds answers holds in the order in which they were placed.
 	Holds(ctx context.Context, f HoldFilter) ([]Hold, error)
+
+	// Kept yields everything that is kept, as it was at one moment: run by run in
+	// order of their IDs, each row that names the run or one of its payouts; at last,
+	// under the empty name, holds, the head of the facts, and rows whose payout is
+	// missing. Every writing method keeps a fact of each row that it writes, in the
+	// same transaction.
+	Kept(ctx context.Context) iter.Seq2[Kept, error]
 }
 
 // History is a payout with all that happened to it.

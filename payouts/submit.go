@@ -202,9 +202,14 @@ func (s *submit) cancel(ctx context.Context, p Payout) error {
 		if h.State != Planned || h.Attempt != nil {
 			return Step{}, nil
 		}
-		return Step{To: Cancelled, Reason: "payable:due held less than " + p.Amount.Grouped() + " when it was submitted"}, nil
+		return Step{To: Cancelled, Reason: gone(p)}, nil
 	})
 	return err
+}
+
+// gone is why a payout is cancelled whose money is not due any more.
+func gone(p Payout) string {
+	return "payable:due held less than " + p.Amount.Grouped() + " when it was submitted"
 }
 
 // fix marks the run as submitted: from here its attempts are all there ever are. It
@@ -221,7 +226,7 @@ func (s *submit) fix(ctx context.Context, run string) (did bool, err error) {
 }
 
 // send hands over the instructions of the run, or of the payouts named, that have no
-// answer yet. A file is always the whole run.
+// answer yet, or one that a crash kept from being booked. A file is always the whole run.
 func (s *submit) send(ctx context.Context, r Run, only map[string]bool, again bool) error {
 	known, err := s.desk.Store.Payouts(ctx, PayoutFilter{Run: r.ID})
 	if err != nil {
@@ -241,7 +246,7 @@ func (s *submit) send(ctx context.Context, r Run, only map[string]bool, again bo
 		if paramsHash(h.Payout) != h.Attempt.ParamsHash {
 			return fmt.Errorf("submit payout %s: it was attempted with other details; nothing is sent, compare payee and amount: %w", h.ID, ErrConflict)
 		}
-		if h.State == InTransit && h.Attempt.State == Unknown {
+		if h.State == InTransit && h.Attempt.State != Accepted { // without an answer, or it was kept and not booked
 			waiting++
 		} else if s.traits.PerBatch > 0 {
 			continue // answered

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -195,6 +196,9 @@ func (p *page) totals() {
 		}
 	}
 	line("To pay", payees(t.ToPayPayees), t.ToPay, last)
+	if t.Withheld != nil {
+		line("Tax withheld", "", *t.Withheld, "for "+p.authorities())
+	}
 	if t.NotNowPayees > 0 {
 		line("Not now", payees(t.NotNowPayees), t.NotNow, "reasons below")
 	}
@@ -209,7 +213,11 @@ func (p *page) totals() {
 		}
 		line(label, payees(t.HeldPayees), t.Held, note)
 	}
-	line("Accounts, ledger", payees(t.LedgerPayees), t.Ledger, "= to pay + not now + held; difference "+t.Difference.Grouped())
+	parts := "= to pay + not now + held"
+	if t.Withheld != nil {
+		parts = "= to pay + tax + not now + held"
+	}
+	line("Accounts, ledger", payees(t.LedgerPayees), t.Ledger, parts+"; difference "+t.Difference.Grouped())
 	if f := p.r.Funds; f != nil {
 		note := ""
 		if rest, err := f.Sub(t.ToPay); err == nil {
@@ -247,11 +255,14 @@ func (p *page) table() {
 		p.row(" %-*s%*s%*s%11s%*s   %-9s %s", p.name+1, "TO PAY", p.amount, "payable", held, "held", "withheld", max(12, p.amount), "to pay", "account", "statement")
 	}
 	for _, x := range p.r.Payouts {
-		heldText := ""
+		heldText, withheld := "", ""
 		if !x.Held.IsZero() {
 			heldText = x.Held.Grouped()
 		}
-		p.wrapped(fmt.Sprintf("  %-*s%*s%*s%11s%*s   %-8s  ", p.name, p.named("  ", x.Partner), p.amount, payable(x).Grouped(), held, heldText, "",
+		if x.Withheld != nil {
+			withheld = x.Withheld.Amount.Grouped()
+		}
+		p.wrapped(fmt.Sprintf("  %-*s%*s%*s%11s%*s   %-8s  ", p.name, p.named("  ", x.Partner), p.amount, payable(x).Grouped(), held, heldText, withheld,
 			max(12, p.amount), x.Amount.Grouped(), "****"+x.Last4), monthsOf(x))
 	}
 	if len(p.r.NotNow) > 0 {
@@ -350,11 +361,22 @@ func mark(width int, id partner.ID) string {
 }
 
 func payable(x Payout) money.Amount {
-	all, err := x.Amount.Add(x.Held)
+	all, err := x.Gross().Add(x.Held)
 	if err != nil {
 		panic("payouts: internal error: " + err.Error()) // Plan added them before
 	}
 	return all
+}
+
+// authorities are those for whom tax is withheld.
+func (p *page) authorities() string {
+	var names []string
+	for _, x := range p.r.Payouts {
+		if x.Withheld != nil && !slices.Contains(names, x.Withheld.Authority) {
+			names = append(names, x.Withheld.Authority)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 func payees(n int) string {

@@ -93,6 +93,9 @@ var measures = map[string]measure{
 	"incidents.open":   {numberType, "incidents open at month end", count(func(s *Scorecard) int64 { return s.IncidentsOpen })},
 	"support.answered": {numberType, "support questions answered", count(func(s *Scorecard) int64 { return s.SupportAnswered })},
 	"support.open":     {numberType, "support questions open at month end", count(func(s *Scorecard) int64 { return s.SupportOpen })},
+	"partner.tier": {cel.StringType, "build, grow or strategic: the partner's tier", func(s *Scorecard) (ref.Val, bool) {
+		return types.String(s.PartnerTier), s.PartnerTier != ""
+	}},
 	"certification.tier": {numberType, "1 to 5", func(s *Scorecard) (ref.Val, bool) {
 		return number{decimal.NewFromInt(int64(s.Certification.Tier))}, s.Certification.State != ""
 	}},

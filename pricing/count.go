@@ -1,8 +1,10 @@
 package pricing
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -53,7 +55,7 @@ func fact(typ string) bool {
 
 // counted says of every event of every usage cell what became of it.
 func (p *pricer) counted() ([]Counted, error) {
-	sums := map[string]*Counted{}
+	sums := map[countKey]*Counted{}
 	for _, s := range p.segments {
 		byCell := map[cellKey][]*transaction{}
 		for i := range s.transactions {
@@ -63,6 +65,12 @@ func (p *pricer) counted() ([]Counted, error) {
 		}
 		for i := range s.Usage {
 			u := &s.Usage[i]
+			if len(byCell) == 0 {
+				if u.Count > 0 {
+					p.count(sums, s, u, nil, s.cellRules[i], u.Count)
+				}
+				continue
+			}
 			k := keyOfCell(u)
 			alone := byCell[k]
 			alone = alone[:min(int64(len(alone)), u.Count)]
@@ -83,44 +91,98 @@ func (p *pricer) counted() ([]Counted, error) {
 			}
 		}
 	}
-	var out []Counted
-	for _, k := range sortedKeys(sums) {
+	out := slices.Grow([]Counted(nil), len(sums))
+	for _, k := range slices.SortedFunc(maps.Keys(sums), countKey.compare) {
 		out = append(out, *sums[k])
 	}
 	return out, nil
 }
 
+// countKey is what events have in common that are counted together.
+type countKey struct {
+	contract string
+	app      partner.AppID
+	typ      string
+	class    metering.Class
+	state    string
+	why      string
+	rules    string
+}
+
+func (k countKey) compare(o countKey) int {
+	return cmp.Or(strings.Compare(k.contract, o.contract), strings.Compare(string(k.app), string(o.app)), strings.Compare(k.typ, o.typ),
+		strings.Compare(string(k.class), string(o.class)), strings.Compare(k.state, o.state), strings.Compare(k.why, o.why), strings.Compare(k.rules, o.rules))
+}
+
 // count adds events of one cell; t is nil for those that are not looked at alone.
-func (p *pricer) count(sums map[string]*Counted, s *segment, u *metering.Usage, t *transaction, cellRules []string, n int64) {
-	c := Counted{Contract: s.Terms.Contract, App: u.App, Type: u.Type, Class: u.Class}
-	rules := slices.Clone(cellRules)
-	state, why := "", ""
+func (p *pricer) count(sums map[countKey]*Counted, s *segment, u *metering.Usage, t *transaction, cellRules []string, n int64) {
+	k := countKey{contract: s.Terms.Contract, app: u.App, typ: u.Type, class: u.Class}
+	rules, state, why := cellRules, "", ""
 	if t != nil {
-		rules, state, why = append(rules, t.rules...), t.state, t.why
+		rules, state, why = slices.Concat(rules, t.rules), t.state, t.why
 	}
 	switch {
-	case u.Environment == metering.Sandbox:
-		c.State = "sandbox"
 	case !s.own[u.App]:
-		c.State = "elsewhere"
+		k.state = "elsewhere"
+	case s.Terms.specific() && !s.holds(u, t) && s.leaves(u, t):
+		k.state = "elsewhere"
+		if u.Environment == metering.Sandbox {
+			k.why = "sandbox"
+		}
+	case s.Terms.specific() && !s.holds(u, t) && u.Environment != metering.Sandbox && !fact(u.Type):
+		k.state, k.why = "unpriced", "no_contract"
+	case len(rules) == 0 && s.toldElsewhere(u, t):
+		k.state = "elsewhere"
+		if u.Environment == metering.Sandbox {
+			k.why = "sandbox"
+		}
+	case u.Environment == metering.Sandbox:
+		k.state = "sandbox"
 	case len(rules) > 0:
-		c.State = "priced"
+		k.state = "priced"
 	case state != "":
-		c.State, c.Why = state, why
+		k.state, k.why = state, why
 	case fact(u.Type):
-		c.State = "fact"
+		k.state = "fact"
 	default:
-		c.State, c.Why = "unpriced", p.whyNot(s, u, t)
+		k.state, k.why = "unpriced", p.whyNot(s, u, t)
 	}
-	slices.Sort(rules)
-	for _, r := range slices.Compact(rules) {
-		c.Rules = append(c.Rules, s.Terms.Contract+"/"+r)
+	if len(rules) == 1 {
+		k.rules = rules[0]
+	} else if len(rules) > 1 {
+		rules = slices.Compact(slices.Sorted(slices.Values(rules)))
+		k.rules = strings.Join(rules, ",")
 	}
-	k := strings.Join([]string{c.Contract, string(c.App), c.Type, string(c.Class), c.State, c.Why, strings.Join(c.Rules, ",")}, "\x00")
-	if sums[k] == nil {
-		sums[k] = &c
+	c := sums[k]
+	if c == nil {
+		c = &Counted{Contract: k.contract, App: k.app, Type: k.typ, Class: k.class, State: k.state, Why: k.why}
+		for _, r := range rules {
+			c.Rules = append(c.Rules, k.contract+"/"+r)
+		}
+		sums[k] = c
 	}
-	sums[k].Events += n
+	c.Events += n
+}
+
+// toldElsewhere reports whether what is not priced here is told of by another contract
+// of the partner: by one that prices it, or else by the first that covers it.
+func (s *segment) toldElsewhere(u *metering.Usage, t *transaction) bool {
+	return slices.ContainsFunc(s.rivals, func(o *segment) bool {
+		covers, priced := o.says(s, u, t)
+		return covers && (priced || o.Terms.Contract < s.Terms.Contract)
+	})
+}
+
+// says reports whether the segment covers an event, or a cell, of another one, and
+// whether it prices it. A cell is the same where the spans are.
+func (s *segment) says(of *segment, u *metering.Usage, t *transaction) (covers, priced bool) {
+	cell, ok := s.cells[keyOfCell(u)]
+	if t != nil {
+		same := s.events[t.Key]
+		return same != nil && same.own, same != nil && same.own && (same.state == "priced" || ok && len(s.cellRules[cell]) > 0)
+	}
+	covers = ok && s.holds(u, nil) && s.Period.Start.Equal(of.Period.Start) && s.Period.End.Equal(of.Period.End)
+	return covers, covers && len(s.cellRules[cell]) > 0
 }
 
 // whyNot is why no rule priced the cell's events.
@@ -137,11 +199,12 @@ func (p *pricer) whyNot(s *segment, u *metering.Usage, t *transaction) string {
 		if b.Of == u.Type && u.Currency != s.Terms.Currency {
 			return "other_currency"
 		}
-		m := p.meters[b.Meter]
 		failed := *u
 		failed.Status = 0
-		if m.StatusBelow > 0 && u.Status >= m.StatusBelow && m.Matches(failed) {
-			return "failed_call_free"
+		for _, id := range b.Meters() {
+			if m := p.meters[id]; m.StatusBelow > 0 && u.Status >= m.StatusBelow && m.Matches(failed) {
+				return "failed_call_free"
+			}
 		}
 	}
 	return "no_rule"

@@ -47,6 +47,7 @@ func (in Input) canonical() Input {
 	in.Meters = sorted(in.Meters, func(a, b metering.Meter) int { return strings.Compare(a.ID, b.ID) })
 	in.Apps = sorted(in.Apps, func(a, b partner.App) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	in.Partners = sorted(in.Partners, func(a, b partner.Partner) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	in.Rates = sorted(in.Rates, compareRates)
 	in.Segments = sorted(in.Segments, func(a, b Segment) int {
 		return cmp.Or(strings.Compare(a.Terms.Contract, b.Terms.Contract), a.Period.Start.Compare(b.Period.Start))
 	})

@@ -118,7 +118,11 @@ func cellsOf(txs []metering.Transaction) []metering.Usage {
 			cells = append(cells, u)
 		}
 		cells[i].Count++
-		cells[i].Quantity = cells[i].Quantity.Add(decimal.NewFromInt(1))
+		if t.Data.Quantity != nil {
+			cells[i].Quantity = cells[i].Quantity.Add(*t.Data.Quantity)
+		} else {
+			cells[i].Quantity = cells[i].Quantity.Add(decimal.NewFromInt(1))
+		}
 		if t.Data.Amount != nil {
 			cells[i].Amount = cells[i].Amount.Add(*t.Data.Amount)
 		}

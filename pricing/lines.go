@@ -14,25 +14,44 @@ import (
 )
 
 // parts are what a line of a rule can be, in the order in which they are shown.
-var parts = []string{"sales", "refunds", "chargebacks", "share", "quality", "usage", "fee", "referral", "clawback"}
+var parts = []string{"sales", "refunds", "chargebacks", "written_off", "collected", "accrued", "contested", "share", "quality", "usage", "fee", "chargeback_fee", "referral", "clawback",
+	"pass_through", "split", "discount", "cap", "commitment", "tax", "credit", "guarantee"}
+
+// Parts are what a line of a rule can be, in the order in which they are shown.
+func Parts() []string { return slices.Clone(parts) }
 
 // lineBuilder gathers what falls under one rounding key until it is rounded.
 type lineBuilder struct {
 	Line
 	order  int // of the rule in its contract
+	part   int // in parts
 	round  Rounding
 	digits int32
 
-	base    decimal.Decimal
-	hasBase bool
-	free    decimal.Decimal  // sales at 0%
-	freeOf  string           // which part of the ladder that is
-	fixed   *decimal.Decimal // amount decided otherwise than by rounding Exact
-	taxes   map[string]decimal.Decimal
-	steps   map[stepKey]int // into Derivation
-	cells   map[allocKey]*allocCell
-	notes   map[string]bool
-	types   map[string]bool
+	base      decimal.Decimal
+	hasBase   bool
+	free      decimal.Decimal  // sales at 0%
+	freeOf    string           // which part of the ladder that is
+	fixed     *decimal.Decimal // amount decided otherwise than by rounding Exact
+	over      *recognition     // of a fee that is earned over months
+	contested *contested       // of chargebacks that are not decided
+	unpaid    *decimal.Decimal // change of what customers have not paid, tax included
+	taxes     map[taxKey]decimal.Decimal
+	steps     map[stepKey]int // into Derivation, once there are many
+	cells     allocCells
+	notes     []string
+	types     []string
+
+	exchanged map[ExchangeKey]*exchangedSum
+
+	rerated bool // drop steps that came to nothing because all moved to another one
+	done    bool // rounded: nothing may be added any more
+	taken   *takenWays
+}
+
+type taxKey struct {
+	jurisdiction string
+	currency     money.Currency
 }
 
 type stepKey struct {
@@ -46,8 +65,46 @@ type allocKey struct {
 }
 
 type allocCell struct {
+	allocKey
 	events int64
 	exact  decimal.Decimal
+}
+
+// allocCells are what falls to each app and customer. There is mostly one.
+type allocCells struct {
+	all   []allocCell
+	index map[allocKey]int // once there are many
+}
+
+// fewCells is up to how many are looked through.
+const fewCells = 8
+
+func (cs *allocCells) of(k allocKey) *allocCell {
+	if cs.index == nil {
+		if i := slices.IndexFunc(cs.all, func(c allocCell) bool { return c.allocKey == k }); i >= 0 {
+			return &cs.all[i]
+		}
+	} else if i, ok := cs.index[k]; ok {
+		return &cs.all[i]
+	}
+	if cs.index == nil && len(cs.all) == fewCells {
+		cs.index = map[allocKey]int{}
+		for i, c := range cs.all {
+			cs.index[c.allocKey] = i
+		}
+	}
+	if cs.index != nil {
+		cs.index[k] = len(cs.all)
+	}
+	cs.all = append(cs.all, allocCell{allocKey: k})
+	return &cs.all[len(cs.all)-1]
+}
+
+// add puts a part and its events on an app and customer.
+func (cs *allocCells) add(k allocKey, events int64, exact decimal.Decimal) {
+	c := cs.of(k)
+	c.events += events
+	c.exact = plus(c.exact, exact)
 }
 
 // line is the builder of a key, made on first use. The signs are the party's.
@@ -57,8 +114,7 @@ func (p *pricer) line(s *segment, r *Rule, part, scope string, party, payer part
 	if b == nil {
 		b = &lineBuilder{
 			Line:  Line{LineKey: key, Payer: payer, Events: Selection{Period: s.Period}},
-			order: s.order[r.ID], digits: s.Terms.Currency.Digits(),
-			steps: map[stepKey]int{}, cells: map[allocKey]*allocCell{},
+			order: s.order[r.ID], part: slices.Index(parts, part), digits: s.Terms.Currency.Digits(), taken: p.taken,
 		}
 		p.lines[key] = b
 	}
@@ -73,65 +129,83 @@ func (p *pricer) line(s *segment, r *Rule, part, scope string, party, payer part
 		b.Events.Apps = s.ruleApps(r)
 	}
 	b.Events.Class = r.Class
+	if s.Terms.Customer != "" {
+		b.Events.Customer = s.Terms.Customer
+	}
 	return b
+}
+
+// fewSteps is up to how many steps of a derivation are looked through.
+const fewSteps = 8
+
+// step is where the derivation has this multiplication, or -1.
+func (b *lineBuilder) step(what string, times decimal.Decimal) int {
+	if b.steps == nil && len(b.Derivation) <= fewSteps {
+		return slices.IndexFunc(b.Derivation, func(s Step) bool { return s.What == what && s.Times.Equal(times) })
+	}
+	if b.steps == nil {
+		b.steps = map[stepKey]int{}
+	}
+	for i := len(b.steps); i < len(b.Derivation); i++ {
+		s := &b.Derivation[i]
+		b.steps[stepKey{s.What, s.Times.String()}] = i
+	}
+	if i, ok := b.steps[stepKey{what, times.String()}]; ok {
+		return i
+	}
+	return -1
 }
 
 // add is one multiplication of the derivation; equal ones are added up. It returns
 // the product.
 func (b *lineBuilder) add(what string, of, times decimal.Decimal) decimal.Decimal {
-	is := of.Mul(times)
-	k := stepKey{what, times.String()}
-	if i, ok := b.steps[k]; ok {
+	is := product(of, times)
+	if i := b.step(what, times); i >= 0 {
 		st := &b.Derivation[i]
-		st.Of, st.Is = st.Of.Add(of), st.Is.Add(is)
+		st.Of, st.Is = plus(st.Of, of), plus(st.Is, is)
 	} else {
-		b.steps[k] = len(b.Derivation)
+		if b.Derivation == nil {
+			b.Derivation = make([]Step, 0, 3)
+		}
 		b.Derivation = append(b.Derivation, Step{what, of, times, is})
 	}
-	b.Exact = b.Exact.Add(is)
+	b.Exact = plus(b.Exact, is)
 	return is
 }
 
 // allocate puts a part of the line on an app and customer.
 func (b *lineBuilder) allocate(app partner.AppID, customer partner.CustomerID, events int64, exact decimal.Decimal) {
-	k := allocKey{app, customer}
-	c := b.cells[k]
-	if c == nil {
-		c = &allocCell{}
-		b.cells[k] = c
-	}
-	c.events += events
-	c.exact = c.exact.Add(exact)
+	b.cells.add(allocKey{app, customer}, events, exact)
 }
 
 func (b *lineBuilder) addBase(d decimal.Decimal) { b.base, b.hasBase = b.base.Add(d), true }
 
-func (b *lineBuilder) tax(jurisdiction string, d decimal.Decimal) {
+// tax is tax that came with the line, in the currency in which it came.
+func (b *lineBuilder) tax(jurisdiction string, c money.Currency, d decimal.Decimal) {
 	if d.IsZero() {
 		return
 	}
 	if b.taxes == nil {
-		b.taxes = map[string]decimal.Decimal{}
+		b.taxes = map[taxKey]decimal.Decimal{}
 	}
 	if jurisdiction == "" {
 		jurisdiction = "unassigned"
 	}
-	b.taxes[jurisdiction] = b.taxes[jurisdiction].Add(d)
+	k := taxKey{jurisdiction, c}
+	b.taxes[k] = b.taxes[k].Add(d)
 }
 
 func (b *lineBuilder) note(text string) {
-	if b.notes == nil {
-		b.notes = map[string]bool{}
+	if !slices.Contains(b.notes, text) {
+		b.notes = append(b.notes, text)
 	}
-	b.notes[text] = true
 }
 
 func (b *lineBuilder) behind(types ...string) {
-	if b.types == nil {
-		b.types = map[string]bool{}
-	}
 	for _, t := range types {
-		b.types[t] = true
+		if !slices.Contains(b.types, t) {
+			b.types = append(b.types, t)
+		}
 	}
 }
 
@@ -141,11 +215,23 @@ func (r Rounding) money(d decimal.Decimal, c money.Currency) (money.Amount, erro
 	if r.Places != nil {
 		places = *r.Places
 	}
+	if places == c.Digits() {
+		if minor, ok := rounded(d, places, r.Mode); ok {
+			return money.New(minor, c), nil
+		}
+	}
 	return money.Exact(money.RoundDecimal(d, places, r.Mode), c)
 }
 
-// finish rounds the line and shares its amount out.
-func (b *lineBuilder) finish() (Line, error) {
+// finish rounds the line and shares its amount out, once.
+func (b *lineBuilder) finish() error {
+	if b.done {
+		return nil
+	}
+	b.done = true
+	if b.rerated {
+		b.Derivation = slices.DeleteFunc(b.Derivation, func(s Step) bool { return s.Of.IsZero() })
+	}
 	var err error
 	if b.fixed != nil {
 		b.Amount, err = money.Exact(*b.fixed, b.Currency)
@@ -153,31 +239,52 @@ func (b *lineBuilder) finish() (Line, error) {
 		b.Amount, err = b.round.money(b.Exact, b.Currency)
 	}
 	if err != nil {
-		return b.Line, fmt.Errorf("%s rule %s: %w", b.Contract, b.Rule, err)
+		return fmt.Errorf("%s rule %s: %w", b.Contract, b.Rule, err)
 	}
 	if b.hasBase {
 		base, err := money.Round(b.base, b.Currency, money.HalfUp)
 		if err != nil {
-			return b.Line, fmt.Errorf("%s rule %s: base: %w", b.Contract, b.Rule, err)
+			return fmt.Errorf("%s rule %s: base: %w", b.Contract, b.Rule, err)
 		}
 		b.Base = &base
 	}
 	if b.free.IsPositive() {
 		b.Text += "; " + groupedMoney(b.free, b.Currency) + " of it at 0%" + b.freeOf
 	}
-	for _, j := range sortedKeys(b.taxes) {
-		a, err := money.Exact(b.taxes[j], b.Currency)
+	for k, d := range b.taxes {
+		a, err := money.Exact(d, k.currency)
 		if err != nil {
-			return b.Line, fmt.Errorf("%s rule %s: tax of %s: %w", b.Contract, b.Rule, j, err)
+			return fmt.Errorf("%s rule %s: tax of %s: %w", b.Contract, b.Rule, k.jurisdiction, err)
 		}
-		b.Taxes = append(b.Taxes, Tax{j, a})
+		b.Taxes = append(b.Taxes, Tax{k.jurisdiction, a})
 	}
-	b.Notes, b.Events.Types = sortedKeys(b.notes), sortedKeys(b.types)
+	slices.SortFunc(b.Taxes, func(x, y Tax) int {
+		return cmp.Or(strings.Compare(x.Jurisdiction, y.Jurisdiction), cmp.Compare(x.Amount.Currency, y.Amount.Currency))
+	})
+	if err := b.finishExchanged(); err != nil {
+		return err
+	}
+	if err := b.holdContested(); err != nil {
+		return fmt.Errorf("%s rule %s: chargebacks: %w", b.Contract, b.Rule, err)
+	}
+	slices.Sort(b.notes)
+	slices.Sort(b.types)
+	b.Notes, b.Events.Types = b.notes, b.types
+	if b.unpaid != nil {
+		a, err := money.Exact(*b.unpaid, b.Currency)
+		if err != nil {
+			return fmt.Errorf("%s rule %s: what customers have not paid: %w", b.Contract, b.Rule, err)
+		}
+		b.Unpaid = &a
+	}
+	if err := b.recognise(); err != nil {
+		return fmt.Errorf("%s rule %s: %w", b.Contract, b.Rule, err)
+	}
 	if err := b.shareOut(); err != nil {
-		return b.Line, err
+		return err
 	}
 	b.check()
-	return b.Line, nil
+	return nil
 }
 
 func sortedKeys[K ~string, V any](m map[K]V) []K {
@@ -192,31 +299,26 @@ func sortedKeys[K ~string, V any](m map[K]V) []K {
 // shareOut makes the allocations: what raises the line and what lowers it are each
 // split by largest remainder, so that both add up to the line.
 func (b *lineBuilder) shareOut() error {
-	keys := make([]allocKey, 0, len(b.cells))
-	for k := range b.cells {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, func(x, y allocKey) int {
-		return cmp.Or(strings.Compare(string(x.app), string(y.app)), strings.Compare(string(x.customer), string(y.customer)))
-	})
-	if len(keys) == 1 && !b.cells[keys[0]].exact.IsZero() {
-		b.Allocations = []Allocation{{keys[0].app, keys[0].customer, b.cells[keys[0]].events, b.Amount}}
+	cells := b.cells.all
+	slices.SortFunc(cells, func(x, y allocCell) int { return compareAllocs(x.allocKey, y.allocKey) })
+	if len(cells) == 1 && !cells[0].exact.IsZero() {
+		b.Allocations = []Allocation{{cells[0].app, cells[0].customer, cells[0].events, b.Amount}}
 		return nil
 	}
-	up, down := make([]decimal.Decimal, len(keys)), make([]decimal.Decimal, len(keys))
+	up, down := make([]decimal.Decimal, len(cells)), make([]decimal.Decimal, len(cells))
 	var ups, downs decimal.Decimal
-	for i, k := range keys {
-		if e := b.cells[k].exact; e.IsPositive() {
-			up[i], ups = e, ups.Add(e)
+	for i, c := range cells {
+		if e := c.exact; e.IsPositive() {
+			up[i], ups = e, plus(ups, e)
 		} else {
-			down[i], downs = e.Neg(), downs.Add(e.Neg())
+			down[i], downs = e.Neg(), minus(downs, e)
 		}
 	}
 	total := b.Amount.Minor
 	var gain, loss int64
 	switch {
 	case ups.IsZero() && downs.IsZero():
-		if total != 0 || len(keys) == 0 { // nobody caused it: it stays with the line
+		if total != 0 || len(cells) == 0 { // nobody caused it: it stays with the line
 			b.Allocations = append(b.Allocations, Allocation{Events: 0, Amount: b.Amount})
 			total = 0
 		}
@@ -240,23 +342,27 @@ func (b *lineBuilder) shareOut() error {
 	if err != nil {
 		return fmt.Errorf("%s rule %s: %w", b.Contract, b.Rule, err)
 	}
-	for i, k := range keys {
-		b.Allocations = append(b.Allocations, Allocation{k.app, k.customer, b.cells[k].events, money.New(gains[i]-losses[i], b.Currency)})
+	for i, c := range cells {
+		b.Allocations = append(b.Allocations, Allocation{c.app, c.customer, c.events, money.New(gains[i]-losses[i], b.Currency)})
 	}
 	return nil
 }
 
+func compareAllocs(x, y allocKey) int {
+	return cmp.Or(strings.Compare(string(x.app), string(y.app)), strings.Compare(string(x.customer), string(y.customer)))
+}
+
 // check holds the line against itself; what it finds is a mistake of this package.
 func (b *lineBuilder) check() {
-	sum := decimal.Zero
+	var total sum
 	for _, s := range b.Derivation {
-		if !s.Of.Mul(s.Times).Equal(s.Is) {
+		if !isProduct(s.Of, s.Times, s.Is) {
 			panic(fmt.Sprintf("pricing: internal error: %s/%s: %s × %s is not %s", b.Contract, b.Rule, s.Of, s.Times, s.Is))
 		}
-		sum = sum.Add(s.Is)
+		total.add(s.Is)
 	}
-	if !sum.Equal(b.Exact) {
-		panic(fmt.Sprintf("pricing: internal error: %s/%s %s: derivation %s, exact %s", b.Contract, b.Rule, b.Part, sum, b.Exact))
+	if !total.equal(b.Exact) {
+		panic(fmt.Sprintf("pricing: internal error: %s/%s %s: derivation %s, exact %s", b.Contract, b.Rule, b.Part, total.decimal(), b.Exact))
 	}
 	var minor int64
 	for _, a := range b.Allocations {
@@ -265,11 +371,11 @@ func (b *lineBuilder) check() {
 	if minor != b.Amount.Minor {
 		panic(fmt.Sprintf("pricing: internal error: %s/%s %s: allocations %d, amount %d", b.Contract, b.Rule, b.Part, minor, b.Amount.Minor))
 	}
-	unit := decimal.New(1, -b.digits)
+	places := b.digits
 	if b.round.Places != nil {
-		unit = decimal.New(1, -*b.round.Places)
+		places = *b.round.Places
 	}
-	if b.fixed == nil && b.Amount.Decimal().Sub(b.Exact).Abs().GreaterThanOrEqual(unit) {
+	if b.fixed == nil && !within(b.Amount.Decimal(), b.Exact, places) {
 		panic(fmt.Sprintf("pricing: internal error: %s/%s %s: %s is not %s rounded", b.Contract, b.Rule, b.Part, b.Amount, b.Exact))
 	}
 }
@@ -280,7 +386,7 @@ func compareLines(a, b *lineBuilder) int {
 		strings.Compare(a.Contract, b.Contract),
 		a.order-b.order,
 		strings.Compare(a.Rule, b.Rule),
-		slices.Index(parts, a.Part)-slices.Index(parts, b.Part),
+		a.part-b.part,
 		strings.Compare(a.Scope, b.Scope),
 		strings.Compare(string(a.Currency), string(b.Currency)),
 		strings.Compare(string(a.Party), string(b.Party)),
@@ -288,3 +394,15 @@ func compareLines(a, b *lineBuilder) int {
 }
 
 func hasClass(rule, event metering.Class) bool { return rule == "" || rule == event }
+
+// LadderStep is the step of its rule's ladder on which the line ends, as its derivation
+// names it: "above 1,000,000.00 at 15%". It is empty for a line without a ladder.
+func (l *Line) LadderStep() string {
+	for _, s := range slices.Backward(l.Derivation) {
+		if from, _, between := strings.Cut(s.What, " to "); strings.HasPrefix(s.What, "first ") || strings.HasPrefix(s.What, "above ") ||
+			between && from != "" && strings.Trim(from, "0123456789,.") == "" {
+			return s.What
+		}
+	}
+	return ""
+}

@@ -51,6 +51,16 @@ func (v value) notNegative() (decimal.Decimal, bool) {
 	return d, ok
 }
 
+// positive is a number above zero.
+func (v value) positive() (decimal.Decimal, bool) {
+	d, ok := v.number()
+	if ok && !d.IsPositive() {
+		v.bad(fmt.Sprintf("%s is not above zero", d), "want more than zero")
+		return decimal.Zero, false
+	}
+	return d, ok
+}
+
 // whole is a whole number between the bounds.
 func (v value) whole(least, most int) (int, bool) {
 	d, ok := v.number()

@@ -15,6 +15,12 @@ import (
 // DefaultProcessor takes the customers' money where a contract names none.
 const DefaultProcessor = "processor"
 
+// Who takes the customers' money, and whose sale it is, where it is not as usual.
+const (
+	PartnerCollects = "partner"
+	Principal       = "principal"
+)
+
 // contract is the document while it is read: the terms so far and where each rule
 // stands.
 type contract struct {
@@ -52,6 +58,7 @@ func (c *contract) read(o *object) {
 	if f, ok := o.get("apps"); ok {
 		t.Apps = readApps(f)
 	}
+	c.readReach(o)
 	if f, ok := o.need("currency", "such as USD"); ok {
 		s, _ := f.text()
 		cur, err := money.ParseCurrency(s)
@@ -75,20 +82,25 @@ func (c *contract) read(o *object) {
 	}
 	t.Collects, t.Presentation, t.Processor = "platform", "agent", DefaultProcessor
 	if f, ok := o.get("collects"); ok {
-		f.oneOf("platform")
+		t.Collects, _ = f.oneOf("platform", PartnerCollects)
 	}
 	if f, ok := o.get("presentation"); ok {
-		f.oneOf("agent")
+		if t.Presentation, _ = f.oneOf("agent", Principal); t.Presentation == Principal && t.Collects == PartnerCollects {
+			f.bad("who sells in their own name takes the customers' money", "presentation: agent, or collects: platform")
+		}
 	}
 	if f, ok := o.get("processor"); ok {
 		t.Processor, _ = f.id()
+	}
+	if f, ok := o.get("fx"); ok {
+		c.readFX(f)
 	}
 	t.Round = Rounding{Per: "line", Mode: money.HalfUp}
 	if f, ok := o.get("rounding"); ok {
 		c.readRounding(f)
 	}
 	if f, ok := o.get("late_limit_months"); ok {
-		t.LateLimit, _ = f.whole(0, 120)
+		t.LateLimit, t.NamesLimit = f.whole(0, 120)
 	}
 	if f, ok := o.get("payout"); ok {
 		c.readPayout(f)
@@ -99,7 +111,9 @@ func (c *contract) read(o *object) {
 	}
 	if f, ok := o.need("rules", "what the contract charges and pays"); ok {
 		c.readRules(f)
+		c.checkReach()
 	}
+	c.checkFX(o)
 	o.done()
 }
 
@@ -173,6 +187,11 @@ func (c *contract) readPayout(f value) {
 			p.Minimum = &a
 		}
 	}
+	if g, ok := o.get("keep"); ok {
+		if a, ok := g.amount(c.terms.Currency); ok {
+			p.Keep = &a
+		}
+	}
 	if g, ok := o.get("reserve"); ok {
 		if r := c.object(g); r != nil {
 			res := &Reserve{Of: "proceeds"}
@@ -190,11 +209,19 @@ func (c *contract) readPayout(f value) {
 				res.ReleaseAfter = d.Days
 			}
 			r.done()
+			if c.terms.Collects == PartnerCollects {
+				g.bad("there is nothing to keep back: the partner has the customers' money", "leave it out")
+			}
 			p.Reserve = res
 		}
 	}
 	if g, ok := o.get("setoff"); ok {
-		p.SetOff = g.flag()
+		if p.SetOff = g.flag(); p.SetOff && c.terms.Collects != PartnerCollects {
+			line, col := position(g.node)
+			c.terms.idle = append(c.terms.idle, Problem{c.file, line, col, g.path,
+				"nothing is set off: we collect all that customers pay under this contract, and what the partner owes meets its next sales on the same account",
+				"leave it out or write false; what is owed on that account is carried forward in any case"})
+		}
 	}
 	o.done()
 }
@@ -235,6 +262,8 @@ func (c *contract) readRules(f value) {
 				g.bad(fmt.Sprintf("%d characters", len(r.Text)), fmt.Sprintf("a line's text has at most %d", maxText))
 			}
 		}
+		r.Declared = readDeclared(c, o)
+		r.Line, _ = position(o.node)
 		for _, k := range kinds() {
 			if k.name == r.Kind {
 				r.Body = k.decode(c, o)

@@ -29,7 +29,14 @@ type pricer struct {
 	given     []*Attribution               // of this month, in time order
 	lines     map[LineKey]*lineBuilder
 	quality   map[LineKey]*adjustment // beside the share line of the key
-	pieces    []piece                 // scratch of the tier walk
+	dated     map[standingKey][]standingSpan
+	pieces    []piece     // scratch of the tier walk
+	sold      []saleEvent // of this month, in time order
+
+	volumes     map[volumeKey]*volume
+	volumeOrder []*volume
+
+	taken *takenWays
 }
 
 // segment is a Segment of the input and what became of its events.
@@ -37,8 +44,12 @@ type segment struct {
 	Segment
 	order        map[string]int // of rules, by id
 	own          map[partner.AppID]bool
+	rivals       []*segment // of the partner's other contracts; only with some are these filled:
+	events       map[metering.Key]*transaction
+	cells        map[cellKey]int
 	transactions []transaction
 	cellRules    [][]string // rules that priced a usage cell
+	ruled        map[*Rule][]partner.AppID
 }
 
 // transaction is one event and what became of it.
@@ -48,6 +59,8 @@ type transaction struct {
 	state string // "": nothing said yet
 	why   string
 	rules []string
+
+	exchanged *exchanged // nil: not in a currency that is converted, or no rate is there
 }
 
 type totalKey struct{ contract, rule, what, scope string }
@@ -64,9 +77,15 @@ func Price(in Input) (Result, error) {
 		return Result{}, fmt.Errorf("price %s of group %s: %w", in.Month, in.Group, err)
 	}
 	for _, k := range kinds() {
+		if k.price == nil {
+			continue
+		}
 		if err := k.price(p); err != nil {
 			return Result{}, fmt.Errorf("price %s of group %s: %w", in.Month, in.Group, err)
 		}
+	}
+	if err := p.follow(); err != nil {
+		return Result{}, fmt.Errorf("price %s of group %s: %w", in.Month, in.Group, err)
 	}
 	res, err := p.result()
 	if err != nil {
@@ -81,8 +100,9 @@ func prepare(in *Input) (*pricer, error) {
 		partners: map[partner.ID]partner.Partner{}, apps: map[partner.AppID]partner.App{},
 		meters: map[string]metering.Meter{}, cards: map[partner.AppID]*Scorecard{},
 		totals: map[totalKey]*Total{}, originals: map[originalKey]*Attribution{},
-		sales: map[saleKey]*transaction{},
+		sales: map[saleKey]*transaction{}, volumes: map[volumeKey]*volume{}, taken: &takenWays{all: map[Branch]bool{}},
 		lines: map[LineKey]*lineBuilder{}, quality: map[LineKey]*adjustment{},
+		dated: map[standingKey][]standingSpan{},
 	}
 	for _, x := range in.Partners {
 		p.partners[x.ID] = x
@@ -93,14 +113,15 @@ func prepare(in *Input) (*pricer, error) {
 	for _, x := range in.Meters {
 		p.meters[x.ID] = x
 	}
-	for i, x := range in.Scorecards {
+	for _, x := range in.Scorecards {
 		if _, twice := p.cards[x.App]; twice {
 			return nil, fmt.Errorf("two scorecards of app %s", x.App)
 		}
 		if x.Month != in.Month {
 			return nil, fmt.Errorf("scorecard of app %s is of %s", x.App, x.Month)
 		}
-		p.cards[x.App] = &in.Scorecards[i]
+		x.PartnerTier = p.partners[p.apps[x.App].Partner].Tier
+		p.cards[x.App] = &x
 	}
 	for _, x := range in.Before {
 		k := totalKey{x.Contract, x.Rule, x.What, x.Scope}
@@ -123,12 +144,34 @@ func prepare(in *Input) (*pricer, error) {
 	slices.SortStableFunc(p.segments, func(a, b *segment) int {
 		return cmp.Or(strings.Compare(a.Terms.Contract, b.Terms.Contract), a.Period.Start.Compare(b.Period.Start))
 	})
+	for _, s := range p.segments {
+		for _, o := range p.segments {
+			if o.Terms.Partner == s.Terms.Partner && o.Terms.Contract != s.Terms.Contract {
+				s.rivals = append(s.rivals, o)
+			}
+		}
+		if len(s.rivals) > 0 {
+			s.index()
+		}
+	}
+	p.place()
 	for i, s := range p.segments[:max(0, len(p.segments)-1)] {
 		if next := p.segments[i+1]; next.Terms.Contract == s.Terms.Contract && next.Period.Start.Before(s.Period.End) {
 			return nil, fmt.Errorf("two segments of contract %s overlap", s.Terms.Contract)
 		}
 	}
 	return p, nil
+}
+
+// index makes events and cells be found by what they are.
+func (s *segment) index() {
+	s.events, s.cells = map[metering.Key]*transaction{}, map[cellKey]int{}
+	for i := range s.transactions {
+		s.events[s.transactions[i].Key] = &s.transactions[i]
+	}
+	for i := range s.Usage {
+		s.cells[keyOfCell(&s.Usage[i])] = i
+	}
 }
 
 func (p *pricer) segment(x Segment) (*segment, error) {
@@ -163,7 +206,7 @@ func (p *pricer) segment(x Segment) (*segment, error) {
 		if !x.Period.Contains(tx.Time) {
 			return nil, fmt.Errorf("contract %s: event %s of %s at %s lies outside the segment", t.Contract, tx.ID, tx.Source, tx.Time.UTC().Format("2006-01-02T15:04:05Z"))
 		}
-		s.transactions[i] = transaction{Transaction: tx, own: s.own[tx.Data.App]}
+		s.transactions[i] = transaction{Transaction: tx, own: s.own[tx.Data.App] && t.IsFor(tx.Customer, tx.Data.Deal)}
 		if tx.Data.Environment == metering.Sandbox {
 			s.transactions[i].state = "sandbox"
 		}
@@ -174,6 +217,7 @@ func (p *pricer) segment(x Segment) (*segment, error) {
 			return nil, fmt.Errorf("contract %s: event %s of %s is given twice", t.Contract, s.transactions[i].ID, s.transactions[i].Source)
 		}
 	}
+	p.convert(s)
 	return s, nil
 }
 
@@ -185,8 +229,11 @@ func compareEvents(a, b *metering.Transaction) int {
 	return cmp.Or(strings.Compare(string(a.Key[:]), string(b.Key[:])), strings.Compare(a.ID, b.ID))
 }
 
-// ruleApps is the apps a rule is about, sorted.
+// ruleApps is the apps a rule is about, sorted. All lines of the rule share it.
 func (s *segment) ruleApps(r *Rule) []partner.AppID {
+	if apps, ok := s.ruled[r]; ok {
+		return apps
+	}
 	apps := slices.Clone(r.Apps)
 	if len(apps) == 0 {
 		for a := range s.own {
@@ -194,6 +241,11 @@ func (s *segment) ruleApps(r *Rule) []partner.AppID {
 		}
 	}
 	slices.Sort(apps)
+	apps = slices.Clip(apps)
+	if s.ruled == nil {
+		s.ruled = map[*Rule][]partner.AppID{}
+	}
+	s.ruled[r] = apps
 	return apps
 }
 
@@ -218,26 +270,6 @@ func (t *transaction) unpriced(why string) {
 	if t.state == "" {
 		t.state, t.why = "unpriced", why
 	}
-}
-
-// total is the running figure of a rule's scope in the window that holds the month,
-// begun at zero where the window or the version begins anew.
-func (p *pricer) total(s *segment, rule, what, scope string, w Window) *Total {
-	contract := s.Terms.Contract
-	if strings.HasPrefix(scope, "group:") {
-		contract = "" // contracts of an account group share the totals of rules with the same id
-	}
-	since := w.start(p.in.Month)
-	if s.Terms.Restart && since.Before(s.Terms.From) {
-		since = s.Terms.From
-	}
-	k := totalKey{contract, rule, what, scope}
-	t := p.totals[k]
-	if t == nil || t.Since.Before(since) {
-		t = &Total{Contract: contract, Rule: rule, What: what, Scope: scope, Since: since}
-		p.totals[k] = t
-	}
-	return t
 }
 
 // scope names the instance of a scope that an event belongs to. The second result is
@@ -266,17 +298,18 @@ func (p *pricer) result() (Result, error) {
 		builders = append(builders, b)
 	}
 	slices.SortFunc(builders, compareLines)
+	res.Lines = slices.Grow(res.Lines, len(builders))
 	for _, b := range builders {
-		l, err := b.finish()
-		if err != nil {
+		if err := b.finish(); err != nil {
 			return Result{}, err
 		}
-		res.Lines = append(res.Lines, l)
+		res.Lines = append(res.Lines, b.Line)
 	}
 	for _, a := range p.given {
 		res.Attributions = append(res.Attributions, *a)
 	}
-	res.After = p.after()
+	res.After, res.Taken = p.after(), p.branchesTaken()
+	res.NoRates = p.missingRates()
 	counted, err := p.counted()
 	res.Counted = counted
 	return res, err
@@ -287,16 +320,20 @@ func (p *pricer) after() []Total {
 	windows := map[[2]string]Window{}
 	for _, s := range p.segments {
 		for _, r := range s.Terms.Rules {
-			if w, ok := r.window(); ok {
-				windows[[2]string{s.Terms.Contract, r.ID}] = w
+			w, ok := r.window()
+			if !ok {
+				continue
+			}
+			if b, share := r.Body.(*Share); share && b.Tiers.Per == "group" {
 				windows[[2]string{"", r.ID}] = w
 			}
+			windows[[2]string{s.Terms.Contract, r.ID}] = w
 		}
 	}
 	next := p.in.Month.Add(1)
 	var out []Total
 	for _, t := range p.totals {
-		if w, ok := windows[[2]string{t.Contract, t.Rule}]; ok && t.Since.Before(w.start(next)) {
+		if w, ok := windows[[2]string{t.Contract, t.Rule}]; ok && !stands(t.What) && t.Since.Before(w.start(next)) {
 			continue
 		}
 		out = append(out, *t)
@@ -317,6 +354,8 @@ func (r *Rule) window() (Window, bool) {
 		}
 	case *UsageFee:
 		return b.Window, true
+	case interface{ lasts() Window }:
+		return b.lasts(), true
 	}
 	return Window{}, false
 }
@@ -334,6 +373,10 @@ func (s *segment) amount(tx *transaction) (decimal.Decimal, string) {
 	switch {
 	case tx.Data.Amount == nil:
 		return decimal.Zero, "no_amount"
+	case tx.exchanged != nil:
+		return tx.exchanged.amount, ""
+	case s.Terms.foreign(tx.Transaction):
+		return decimal.Zero, NoExchangeRate
 	case tx.Data.Currency != s.Terms.Currency:
 		return decimal.Zero, "other_currency"
 	}

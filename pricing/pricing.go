@@ -28,8 +28,9 @@ type Input struct {
 	Leads      []partner.Lead    `json:"leads"`      // as known at the cutoff
 	Scorecards []Scorecard       `json:"scorecards"` // of the group's apps, frozen; none: not scored
 	Meters     []metering.Meter  `json:"meters"`
-	Apps       []partner.App     `json:"apps"`     // apps the group's events may name
-	Partners   []partner.Partner `json:"partners"` // parties of the group's contracts
+	Apps       []partner.App     `json:"apps"`                     // apps the group's events may name
+	Partners   []partner.Partner `json:"partners"`                 // parties of the group's contracts
+	Rates      []ExchangeRate    `json:"exchange_rates,omitempty"` // those that amounts in other currencies are converted at, see GatherRates
 }
 
 // Segment is the part of the month in which one version of a contract is in force,
@@ -49,6 +50,8 @@ type Result struct {
 	After        []Total       `json:"after"`
 	Attributions []Attribution `json:"attributions"` // one per sale and share rule
 	Counted      []Counted     `json:"counted"`
+	NoRates      []MissingRate `json:"no_rates,omitempty"` // amounts in other currencies that no rate was there for
+	Taken        []Branch      `json:"-"`                  // the ways that rules went, sorted: what a test of terms has seen, no part of a price
 }
 
 // Total is a running figure that outlives a month: how far a tier scope has come,
@@ -76,12 +79,18 @@ type Attribution struct {
 	Amount   decimal.Decimal    `json:"amount"`   // of the sale, before tax
 	Fee      decimal.Decimal    `json:"fee"`      // the platform's part, quality not included
 	Adjusted decimal.Decimal    `json:"adjusted"` // with the quality adjustment
+
+	PaidMonths int    `json:"paid_months,omitempty"` // where paid months decide the rate
+	Deal       string `json:"deal,omitempty"`        // where tiers run per deal
+
+	Exchange *Exchange `json:"exchange,omitempty"` // at which the sale was converted
 }
 
 // Counted says what became of events of one app and type: the counts of a contract's
 // Counted add up to the counts of its segments' Usage cells. Events of apps that a
 // contract does not cover, given to it for a referral, are elsewhere: they count
-// where their own contract is priced.
+// where their own contract is priced. So are sales of its apps that another contract
+// of its partner has.
 type Counted struct {
 	Contract string         `json:"contract"` // of the segment whose Usage held the cell
 	App      partner.AppID  `json:"app"`
@@ -98,7 +107,7 @@ type Counted struct {
 type LineKey struct {
 	Contract string         `json:"contract"`
 	Rule     string         `json:"rule"`
-	Part     string         `json:"part"`  // sales | refunds | chargebacks | share | quality | usage | fee | referral | clawback
+	Part     string         `json:"part"`  // see Parts
 	Scope    string         `json:"scope"` // scope instance, "" when the rule has only one
 	Month    period.Month   `json:"month"`
 	Currency money.Currency `json:"currency"`
@@ -109,25 +118,31 @@ type LineKey struct {
 // from the party: positive = you get, negative = you are charged.
 type Line struct {
 	LineKey
-	Kind        string          `json:"kind"` // of the rule
+	Kind        string          `json:"kind"`         // of the rule
+	Of          string          `json:"of,omitempty"` // of a rule that follows others: the part of what it changes
 	Version     int             `json:"version"`
 	Payer       partner.ID      `json:"payer"` // the other side: partner.Platform or a partner
 	Class       metering.Class  `json:"class,omitempty"`
 	Text        string          `json:"text"`
-	Count       int64           `json:"count"`             // events behind it
-	Quantity    decimal.Decimal `json:"quantity,omitzero"` // metered quantity, usage lines
-	Base        *money.Amount   `json:"base,omitempty"`    // money a rate was applied to
-	Rate        string          `json:"rate,omitempty"`    // as a person writes it: 15%, -2 pts, 0.0004
-	Exact       decimal.Decimal `json:"exact"`             // before rounding, same sign as Amount
-	Amount      money.Amount    `json:"amount"`            // rounded once
-	Taxes       []Tax           `json:"taxes,omitempty"`   // collected with the sales or given back, same sign as Amount
+	Count       int64           `json:"count"`               // events behind it
+	Quantity    decimal.Decimal `json:"quantity,omitzero"`   // metered quantity, usage lines
+	Base        *money.Amount   `json:"base,omitempty"`      // money a rate was applied to
+	Rate        string          `json:"rate,omitempty"`      // as a person writes it: 15%, -2 pts, 0.0004
+	Exact       decimal.Decimal `json:"exact"`               // before rounding, same sign as Amount
+	Amount      money.Amount    `json:"amount"`              // rounded once
+	Taxes       []Tax           `json:"taxes,omitempty"`     // collected with the sales or given back, same sign as Amount
+	Exchanged   []Exchanged     `json:"exchanged,omitempty"` // the amounts behind it that came in other currencies
 	Allocations []Allocation    `json:"allocations,omitempty"`
 	Derivation  []Step          `json:"derivation,omitempty"`
-	Notes       []string        `json:"notes,omitempty"` // not scored: no scorecard …
+	Notes       []string        `json:"notes,omitempty"`     // not scored: no scorecard …
+	Unpaid      *money.Amount   `json:"unpaid,omitempty"`    // accrued: the change of what customers have not paid, tax included
+	Contested   *Contested      `json:"contested,omitempty"` // of chargebacks
+	Deferral    *Deferral       `json:"deferral,omitempty"`  // of a fee that is earned over months
 	Events      Selection       `json:"events"`
 }
 
-// Tax is tax that belongs to a jurisdiction, never to a party.
+// Tax is tax that belongs to a jurisdiction, never to a party. It is in the currency in
+// which it was collected, and never converted: it is owed in that one.
 type Tax struct {
 	Jurisdiction string       `json:"jurisdiction"`
 	Amount       money.Amount `json:"amount"`
@@ -175,12 +190,25 @@ type Scorecard struct {
 	Within          *decimal.Decimal `json:"within,omitempty"`       // share of calls not slow
 	ActiveCustomers int64            `json:"active_customers"`
 	Certification   Certification    `json:"certification"`
+	Standings       []Standing       `json:"standings,omitempty"` // of the month's days, if they differ
 	ExceptionsOpen  int64            `json:"exceptions_open"`
 	IncidentsOpened int64            `json:"incidents_opened"` // in the month
 	IncidentsOpen   int64            `json:"incidents_open"`   // at month end
 	SupportAnswered int64            `json:"support_answered"`
 	SupportOpen     int64            `json:"support_open"`
-	FrozenAt        time.Time        `json:"frozen_at,omitzero"` // not part of a statement
+	Corrections     []Correction     `json:"corrections,omitempty"` // by appeals, in the order they were opened
+	Appealed        []Appealed       `json:"appealed,omitempty"`    // measures under appeal when it was frozen
+	FrozenAt        time.Time        `json:"frozen_at,omitzero"`    // not part of a statement
+
+	// PartnerTier is that of the app's partner, for conditions. It is no measure of the app
+	// and not kept with it: pricing takes it from the month's partners.
+	PartnerTier partner.Tier `json:"-"`
+}
+
+// Appealed is a measure whose appeal was open when the card was frozen.
+type Appealed struct {
+	Appeal  string `json:"appeal"`
+	Measure string `json:"measure"`
 }
 
 // Certification is an app's standing at month end.

@@ -32,6 +32,30 @@ var everything = strings.Replace(doc(
 	"{id: trust, kind: quality, adjusts: store, bands: [{when: availability >= 0.999, platform_rate: -2 points}, {when: incidents.open > 0, platform_rate: +3 points}], bounds: {min: 6%}}",
 ), "apps: [a]", "apps: [a, b]", 1)
 
+// more is a contract with the kinds and models that everything has no place for: levels
+// and single events of usage, fees by days, ladders that re-rate, and rules that follow.
+var more = strings.Replace(doc(
+	"{id: store, kind: share, of: sale.paid, class: marketplace, platform: {tiers: {mode: volume, on: net, window: quarter, per: customer}, steps: [{to: 300, rate: 13.7%}, {to: 900, rate: 15%}, {rate: 7.5%}]}}",
+	"{id: extra, kind: share, of: sale.paid, class: value_added, platform: {tiers: {on: paid_months, grace: 20 days}, steps: [{to: 2, rate: 30%}, {rate: 15%}], points: [{by: app, is: b, platform_rate: +0.5 points}]}}",
+	"{id: through, kind: pass_through, of: sale.paid, class: support, to: platform}",
+	"{id: with, kind: split, to: {zeta: 33.3%, helio: 10%}}",
+	"{id: calls, kind: usage_fee, meter: m, class: api, window: quarter, quantity: {divide_by: 7, round: up, free: 3}, price: {model: volume, steps: [{to: 20, unit: 0.313, flat: 1.00}, {unit: 0.207}]}}",
+	"{id: packs, kind: usage_fee, meter: m, per: customer, window: year, price: {model: package, size: 50, price: 1.99}}",
+	"{id: blocks, kind: usage_fee, meter: m, per: app, price: {model: block, steps: [{to: 100, size: 30, price: 0.77}, {size: 70, price: 1.11}]}}",
+	"{id: card, kind: usage_fee, of: sale.paid, price: {model: percentage, rate: 2.9%, fixed: 0.30, free_events: 3, free_amount: 400.00, min: 0.50, max: 9.00}}",
+	"{id: ladder, kind: usage_fee, of: sale.paid, window: rolling 2 months, price: {model: graduated_percentage, steps: [{to: 500, rate: 0.11%, flat: 1.00}, {rate: 0.07%, flat: 2.00}]}}",
+	"{id: days, kind: usage_fee, meter: seats, quantity: {as: prorated, less: gone}, per: customer, price: {model: graduated, steps: [{to: 5, unit: 3.33}, {unit: 1.11, flat: 2.00}]}}",
+	"{id: average, kind: usage_fee, meter: seats, quantity: {as: weighted, less: gone}, price: {model: per_unit, unit: 0.77}}",
+	"{id: plan, kind: usage_fee, quantity: {as: max}, price: {model: capacity, steps: [{limits: {seats: 5, gone: 4}, price: 3.00}, {price: 7.00}]}}",
+	"{id: licence, kind: fixed_fee, class: support, due: monthly on 10, prorate: day, amount: 49.99, per: app}",
+	"{id: start, kind: discount, on: [calls, packs, licence], percent: 12.5%, when: availability >= 0.995}",
+	"{id: most, kind: cap, on: [calls, packs, blocks, start], window: quarter, maximum: 60.00, prorate: day}",
+	"{id: least, kind: commitment, on: [days, average], minimum: 25.00, overage: 1.25}",
+	"{id: vat, kind: tax, on: [licence, least], rate: 19%, jurisdiction: x}",
+	"{id: credits, kind: credit, on: [licence, plan, vat], amount: 30.00, granted: monthly, expires: 2 months}",
+	"{id: floor, kind: guarantee, on: [store, extra], minimum: 200.00, window: quarter}",
+), "apps: [a]", "apps: [a, b]", 1)
+
 // drawMonth makes up a month for the contract.
 func drawMonth(t *rapid.T, m string, terms *pricing.Terms) pricing.Input {
 	start, _ := time.Parse("2006-01", m)
@@ -48,7 +72,10 @@ func drawMonth(t *rapid.T, m string, terms *pricing.Terms) pricing.Input {
 		x.Data.Class = rapid.SampledFrom([]metering.Class{metering.Marketplace, metering.Marketplace, metering.Marketplace, metering.ValueAdded, metering.Support}).Draw(t, "class")
 		x.Data.Environment = rapid.SampledFrom([]metering.Environment{"", "", "", "", "", "", metering.Sandbox}).Draw(t, "environment")
 		x.Data.Currency = rapid.SampledFrom([]money.Currency{"USD", "USD", "USD", "USD", "USD", "USD", "EUR"}).Draw(t, "currency")
-		switch typ := rapid.SampledFrom([]string{metering.SalePaid, metering.SalePaid, metering.SalePaid, metering.SalePaid, metering.SaleRefunded, metering.SaleChargebackLost, metering.SaleChargedBack, metering.FeeDue, metering.LeadQualified}).Draw(t, "type"); {
+		switch typ := rapid.SampledFrom([]string{"usage.seats", "usage.seats", "usage.gone", metering.SalePaid, metering.SalePaid, metering.SalePaid, metering.SalePaid, metering.SaleRefunded, metering.SaleChargebackLost, metering.SaleChargedBack, metering.FeeDue, metering.LeadQualified}).Draw(t, "type"); {
+		case strings.HasPrefix(typ, "usage."):
+			q := decimal.NewFromInt(int64(rapid.IntRange(0, 9).Draw(t, "seats")))
+			x.Type, x.Data = typ, metering.Data{App: x.Data.App, Quantity: &q}
 		case typ == metering.SalePaid:
 			sales = append(sales, x)
 		case typ == metering.FeeDue:
@@ -79,6 +106,9 @@ func drawMonth(t *rapid.T, m string, terms *pricing.Terms) pricing.Input {
 		in.Segments[0].Usage = append(in.Segments[0].Usage, u)
 	}
 	in.Meters[0].StatusBelow = 400
+	for _, id := range []string{"seats", "gone"} {
+		in.Meters = append(in.Meters, metering.Meter{ID: id, Type: "usage." + id, Aggregate: metering.AggregateQuantity})
+	}
 	in.Apps = []partner.App{{ID: "a", Partner: "quill"}, {ID: "b", Partner: "quill"}, {ID: "z", Partner: "zeta"}}
 	avail := decimal.New(int64(rapid.IntRange(990, 1000).Draw(t, "availability")), -3)
 	in.Scorecards = []pricing.Scorecard{{App: "a", Month: in.Month, Calls: 10, Availability: &avail, IncidentsOpen: int64(rapid.IntRange(0, 1).Draw(t, "incidents"))}}
@@ -90,7 +120,20 @@ func drawMonth(t *rapid.T, m string, terms *pricing.Terms) pricing.Input {
 // again by somebody else, allocations add up, and neither order nor writing down
 // changes anything.
 func TestWhateverHappens(t *testing.T) {
-	terms := parse(t, everything)
+	t.Run("everything", func(t *testing.T) { whateverHappens(t, parse(t, everything), true) })
+	t.Run("more", func(t *testing.T) { whateverHappens(t, parse(t, more), false) })
+}
+
+// whateverHappens holds a contract's months against what must hold. Where a ladder
+// re-rates earlier sales, a sale's fee is not what its line was charged for it.
+func whateverHappens(t *testing.T, terms *pricing.Terms, attributed bool) {
+	ways := map[pricing.Branch]bool{}
+	for _, b := range terms.Branches() {
+		if ways[b.Branch] {
+			t.Fatalf("%+v is listed twice", b)
+		}
+		ways[b.Branch] = true
+	}
 	seen := map[string]int{} // parts and states that were not empty, to know what the draws reach
 	defer func() { t.Log(seen) }()
 	rapid.Check(t, func(t *rapid.T) {
@@ -106,6 +149,12 @@ func TestWhateverHappens(t *testing.T) {
 		}
 		for _, c := range res.Counted {
 			seen[c.State+" "+c.Why]++
+		}
+		for _, b := range res.Taken {
+			if !ways[b] {
+				t.Fatalf("a way that the terms do not list: %+v", b)
+			}
+			seen[b.Rule+" "+b.Outcome]++
 		}
 		var given, counted int64
 		for _, u := range in.Segments[0].Usage {
@@ -140,7 +189,7 @@ func TestWhateverHappens(t *testing.T) {
 				}
 			}
 		}
-		if !share.Equal(fees) {
+		if attributed && !share.Equal(fees) {
 			t.Fatalf("shares of %s, fees of %s", share, fees)
 		}
 		// Any order of cells, facts and events is the same Input and gives the same Result.
@@ -155,7 +204,7 @@ func TestWhateverHappens(t *testing.T) {
 			t.Fatal("another order, another Input digest")
 		}
 		again, err := pricing.Price(other)
-		if err != nil || again.Digest() != res.Digest() {
+		if err != nil || again.Digest() != res.Digest() || !slices.Equal(again.Taken, res.Taken) {
 			t.Fatalf("another order, another Result: %v", err)
 		}
 		// Cells cut into smaller cells are the same usage.
@@ -184,6 +233,39 @@ func TestWhateverHappens(t *testing.T) {
 		}
 		if again, err = pricing.Price(back); err != nil || again.Digest() != res.Digest() {
 			t.Fatalf("written and read, another Result: %v", err)
+		}
+	})
+}
+
+// Months after each other: what is in force for more than one month adds up however the
+// months are cut by another version of the same terms, and nothing is lost on the way.
+func TestVersionsChangeNothing(t *testing.T) {
+	terms := parse(t, more)
+	again := parse(t, strings.Replace(more, "from: 2015-01-01", "from: 2026-04-01", 1))
+	rapid.Check(t, func(t *rapid.T) {
+		var one, two []pricing.Total
+		for i := range 4 {
+			m := period.Month{Year: 2026, Month: 2}.Add(i)
+			in := drawMonth(t, m.String(), terms)
+			in.Before = one
+			res, err := pricing.Price(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			other := in
+			other.Before = two
+			other.Segments = slices.Clone(in.Segments)
+			if i >= 2 {
+				other.Segments[0].Terms = again
+			}
+			changed, err := pricing.Price(other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a, b := sum(res, "", "", false), sum(changed, "", "", false); !a.Equal(b) {
+				t.Fatalf("%s: %s under one version, %s under two", m, a, b)
+			}
+			one, two = res.After, changed.After
 		}
 	})
 }
@@ -369,5 +451,63 @@ func TestNeeds(t *testing.T) {
 	c, _ := json.Marshal(&back)
 	if string(b) != string(c) {
 		t.Errorf("terms change when written and read:\n%s\n%s", b, c)
+	}
+}
+
+// Whatever is sold and given back in a quarter, and in whichever months, a volume ladder
+// comes to the rate of the step that the quarter reached, on what was kept of its sales.
+func TestVolumeIsTheRateOfItsWindow(t *testing.T) {
+	rate := func(total decimal.Decimal) decimal.Decimal {
+		switch {
+		case total.LessThan(dec("500")):
+			return dec("0.2")
+		case total.LessThan(dec("900")):
+			return dec("0.13")
+		}
+		return dec("0.05")
+	}
+	for _, on := range []string{"gross", "net"} {
+		terms := parse(t, doc("{id: s, kind: share, of: sale.paid, platform: {tiers: {mode: volume, on: "+on+", window: quarter}, steps: [{below: 500, rate: 20%}, {below: 900, rate: 13%}, {rate: 5%}]}}"))
+		rapid.Check(t, func(t *rapid.T) {
+			var before []pricing.Total
+			var known []pricing.Attribution
+			var sales []metering.Transaction
+			left := map[string]decimal.Decimal{}
+			gross, net, charged := decimal.Zero, decimal.Zero, decimal.Zero
+			for m := range 3 {
+				start := time.Date(2026, time.Month(4+m), 1, 0, 0, 0, 0, time.UTC)
+				var txs []metering.Transaction
+				for i := range rapid.IntRange(0, 6).Draw(t, "events") {
+					at := start.Add(time.Duration(i+1) * time.Hour)
+					id := fmt.Sprintf("%d-%d", m, i)
+					if len(sales) > 0 && rapid.IntRange(0, 2).Draw(t, "refund") == 0 {
+						of := rapid.SampledFrom(sales).Draw(t, "of")
+						back := decimal.Min(left[of.ID], decimal.New(int64(rapid.IntRange(1, 60000).Draw(t, "back")), -2))
+						if back.IsPositive() {
+							r := tx(metering.SaleRefunded, id, at, back.String())
+							r.Data.RefersTo = of.ID
+							txs, left[of.ID], net = append(txs, r), left[of.ID].Sub(back), net.Sub(back)
+						}
+						continue
+					}
+					amount := decimal.New(int64(rapid.IntRange(1, 60000).Draw(t, "cents")), -2)
+					s := tx(metering.SalePaid, id, at, amount.String())
+					txs, sales = append(txs, s), append(sales, s)
+					left[id], gross, net = amount, gross.Add(amount), net.Add(amount)
+				}
+				in := month(start.Format("2006-01"), []*pricing.Terms{terms}, txs)
+				in.Before, in.Originals = before, known
+				res, err := pricing.Price(in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				before, known = res.After, append(known, res.Attributions...)
+				charged = charged.Sub(sum(res, "s", "share", true))
+			}
+			reached := map[string]decimal.Decimal{"gross": gross, "net": net}[on]
+			if want := net.Mul(rate(reached)); !charged.Equal(want) {
+				t.Fatalf("on %s: %s of %s kept of %s, want %s", on, charged, net, gross, want)
+			}
+		})
 	}
 }

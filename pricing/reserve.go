@@ -1,63 +1,71 @@
 package pricing
 
-import (
-	"fmt"
+import "mete/money"
 
-	"mete/money"
-)
+// Payout is what all of a partner's terms in one currency together say about paying
+// out a month.
+type Payout struct {
+	PayoutTerms
+	Round money.Mode // of the reserve
 
-// Bases are the sums of a contract's lines that people compare: what customers paid
-// less refunds and lost chargebacks, that less the platform's share, and all lines.
-type Bases struct {
-	NetSales money.Amount `json:"net_sales"`
-	Proceeds money.Amount `json:"proceeds"` // net sales − share, quality included
-	Earned   money.Amount `json:"earned"`
+	direct map[string]bool // contracts under which the partner collects: nothing is kept back of them
 }
 
-// BasesOf sums the lines of one contract on its partner's account.
-func (t *Terms) BasesOf(lines []Line) (Bases, error) {
-	zero := money.New(0, t.Currency)
-	b := Bases{zero, zero, zero}
-	for _, l := range lines {
-		if l.Contract != t.Contract || l.Party != t.Partner || l.Currency != t.Currency {
-			continue
+// PayoutOf puts together the terms that were in force in a month, in order of contract
+// and beginning: those of the first count, and a reserve, a minimum or what is kept that only a
+// later one names is taken from there. The reserve rounds as the last of them does.
+func PayoutOf(inForce []*Terms) Payout {
+	p := Payout{direct: map[string]bool{}}
+	for _, t := range inForce {
+		if t.Collects == PartnerCollects {
+			p.direct[t.Contract] = true
+			p.SetOff = p.SetOff || t.Payout.SetOff
 		}
-		var err error
-		add := func(to *money.Amount) {
-			if err == nil {
-				*to, err = to.Add(l.Amount)
-			}
+		if p.Minimum == nil {
+			p.Minimum = t.Payout.Minimum
 		}
-		switch l.Part {
-		case "sales", "refunds", "chargebacks":
-			add(&b.NetSales)
-			add(&b.Proceeds)
-		case "share", "quality":
-			add(&b.Proceeds)
+		if p.Keep == nil {
+			p.Keep = t.Payout.Keep
 		}
-		add(&b.Earned)
-		if err != nil {
-			return b, fmt.Errorf("contract %s: %w", t.Contract, err)
+		if p.Reserve == nil {
+			p.Reserve = t.Payout.Reserve
 		}
+		p.Round = t.Round.Mode
 	}
-	return b, nil
+	return p
 }
 
-// Reserved is the part of the month that the contract keeps back and the base it is
-// computed on; zero without a reserve or on a base below zero.
-func (t *Terms) Reserved(lines []Line) (base, kept money.Amount, err error) {
-	base, kept = money.New(0, t.Currency), money.New(0, t.Currency)
-	r := t.Payout.Reserve
-	if r == nil {
+// Reserved is the part of a month that is kept back, and the base it is computed on,
+// from the lines of the month itself on the partner's account in the currency. Both
+// are zero without a reserve; nothing is kept of a base below zero.
+func (p Payout) Reserved(lines []Line, c money.Currency) (base, kept money.Amount, err error) {
+	base, kept = money.New(0, c), money.New(0, c)
+	if p.Reserve == nil {
 		return base, kept, nil
 	}
-	b, err := t.BasesOf(lines)
-	if err != nil {
-		return base, kept, err
+	for _, l := range lines {
+		if !p.Reserve.counts(l.Part) || p.direct[l.Contract] {
+			continue
+		}
+		if base, err = base.Add(l.Amount); err != nil {
+			return base, kept, err
+		}
 	}
-	base = map[string]money.Amount{"net_sales": b.NetSales, "proceeds": b.Proceeds, "earned": b.Earned}[r.Of]
 	if base.Minor > 0 {
-		kept, err = t.Round.money(base.Decimal().Mul(r.Rate), t.Currency)
+		kept, err = money.Round(base.Decimal().Mul(p.Reserve.Rate), c, p.Round)
 	}
 	return base, kept, err
+}
+
+// counts reports whether lines of the part are in the base: net sales are what
+// customers paid less refunds and lost chargebacks, proceeds are that less what the
+// platform and others get of it, earned is everything.
+func (r *Reserve) counts(part string) bool {
+	switch {
+	case ofCustomers(part):
+		return true
+	case part == "share", part == "quality", part == "pass_through", part == "split":
+		return r.Of != "net_sales"
+	}
+	return r.Of == "earned"
 }

@@ -3,6 +3,8 @@ package pricing
 import (
 	"cmp"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,13 +19,18 @@ const fixedFeeDoc = "A listing, certification, placement or support fee: once, b
 
 // FixedFee is the body of a fixed fee.
 type FixedFee struct {
-	Due       string                     `json:"due"`                 // once | monthly | yearly | fee.due
+	Due       string                     `json:"due"`                 // once | monthly | yearly | every | fee.due
 	Month     time.Month                 `json:"month,omitempty"`     // yearly
 	Day       int                        `json:"day,omitempty"`       // yearly
 	Amount    *decimal.Decimal           `json:"amount,omitempty"`    // nil: the event says it
 	Amounts   map[string]decimal.Decimal `json:"amounts,omitempty"`   // fee.due: by the event's reference
 	Reference string                     `json:"reference,omitempty"` // fee.due: only events that carry it
 	Per       string                     `json:"per"`                 // partner | app
+	CycleDay  int                        `json:"cycle_day,omitempty"` // monthly on a day
+	Every     int                        `json:"every_days,omitempty"`
+	Prorate   string                     `json:"prorate,omitempty"`     // day: cycles that terms begin, end or change in are charged by days
+	Charged   string                     `json:"charged,omitempty"`     // in_arrears: when the cycle ends
+	Over      int                        `json:"over_months,omitempty"` // months over which it is earned; 0: when it is charged
 }
 
 // feeClasses are the classes a fixed fee may have.
@@ -34,7 +41,7 @@ func decodeFixedFee(c *contract, o *object) any {
 	if f, ok := o.need("class", "one of: "+strings.Join(feeClasses, ", ")); ok {
 		f.oneOf(feeClasses...)
 	}
-	if f, ok := o.need("due", "one of: once, monthly, yearly on MM-DD, fee.due"); ok {
+	if f, ok := o.need("due", dueHelp); ok {
 		b.readDue(f)
 	}
 	amount, hasAmount := o.get("amount")
@@ -73,8 +80,36 @@ func decodeFixedFee(c *contract, o *object) any {
 	if f, ok := o.get("per"); ok {
 		b.Per, _ = f.oneOf("partner", "app")
 	}
+	b.readCycles(o)
+	b.readRecognition(o)
 	return b
 }
+
+const dueHelp = "one of: once, monthly, monthly on DD, yearly on MM-DD, every N days, fee.due"
+
+// readCycles reads how the cycles of a recurring fee are charged.
+func (b *FixedFee) readCycles(o *object) {
+	recurs := b.Due == "monthly" || b.Due == "yearly" || b.Due == "every" || b.Due == ""
+	if f, ok := o.get("prorate"); ok {
+		if b.Prorate, _ = f.oneOf("day"); !recurs {
+			f.bad("only a fee that recurs is prorated", "due: monthly, yearly on MM-DD or every N days")
+		}
+	}
+	if f, ok := o.get("charged"); ok {
+		word, _ := f.oneOf("in_advance", "in_arrears")
+		switch {
+		case !recurs:
+			f.bad("only a fee that recurs is charged in advance or in arrears", "leave it out")
+		case word == "in_arrears" && b.Prorate != "" && (b.Due != "monthly" || b.CycleDay > 1):
+			f.bad("in arrears only calendar months are prorated", "due: monthly, or charged: in_advance")
+		case word == "in_arrears":
+			b.Charged = word
+		}
+	}
+}
+
+// everyForm is "every 7 days".
+var everyForm = regexp.MustCompile(`^every ([0-9]{1,3}) days?$`)
 
 func (b *FixedFee) readDue(f value) {
 	s, ok := f.text()
@@ -82,7 +117,23 @@ func (b *FixedFee) readDue(f value) {
 		return
 	}
 	on, yearly := strings.CutPrefix(s, "yearly on ")
+	day, monthly := strings.CutPrefix(s, "monthly on ")
+	every := everyForm.FindStringSubmatch(s)
 	switch {
+	case monthly:
+		n, err := strconv.Atoi(day)
+		if err != nil || n < 1 || n > 31 {
+			f.bad(fmt.Sprintf("%q is no day of a month", clip(day)), "write it like monthly on 10; a shorter month takes its last day")
+			return
+		}
+		b.Due, b.CycleDay = "monthly", n
+	case every != nil:
+		n, _ := strconv.Atoi(every[1])
+		if n < 1 || n > 366 {
+			f.bad(fmt.Sprintf("a fee every %d days", n), "want 1 to 366")
+			return
+		}
+		b.Due, b.Every = "every", n
 	case s == "once" || s == "monthly" || s == metering.FeeDue:
 		b.Due = s
 	case yearly:
@@ -93,24 +144,28 @@ func (b *FixedFee) readDue(f value) {
 		}
 		b.Due, b.Month, b.Day = "yearly", t.Month(), t.Day()
 	default:
-		f.bad(fmt.Sprintf("%q is not known here", clip(s)), "one of: once, monthly, yearly on MM-DD, fee.due")
+		f.bad(fmt.Sprintf("%q is not known here", clip(s)), dueHelp)
 	}
 }
 
 func fixedFeeSchema() schema {
 	return schema{
 		"class":     enum("what the fee is for", feeClasses...),
-		"due":       pattern("once, monthly, yearly on MM-DD, or on the event fee.due", `^(once|monthly|fee\.due|yearly on [0-9]{2}-[0-9]{2})$`),
+		"due":       pattern("once, monthly, monthly on DD, yearly on MM-DD, every N days from effective.from, or on the event fee.due", `^(once|monthly( on [0-9]{1,2})?|fee\.due|yearly on [0-9]{2}-[0-9]{2}|every [0-9]{1,3} days?)$`),
 		"amount":    numberSchema("the fee; with fee.due the event's amount if left out"),
-		"amounts":   schema{"type": "object", "description": "the fee by the event's reference", "additionalProperties": numberSchema("")},
+		"amounts":   schema{"type": "object", "description": "the fee by the event's reference", "additionalProperties": numberSchema("the fee for this reference")},
 		"reference": text("only fee.due events that carry it"),
 		"per":       enum("who is charged once", "partner", "app"),
+		"prorate":   enum("a cycle in which terms begin, end or change is charged, and given back, by days", "day"),
+		"charged":   enum("on the first day of each cycle, or on its last", "in_advance", "in_arrears"),
+		"recognise": recogniseSchema(),
 	}.require("class", "due")
 }
 
 func priceFixedFees(p *pricer) error {
 	monthly := map[LineKey]bool{}
 	for _, s := range p.segments {
+		p.creditUnused(s)
 		for i := range s.Terms.Rules {
 			r := &s.Terms.Rules[i]
 			b, ok := r.Body.(*FixedFee)
@@ -122,11 +177,27 @@ func priceFixedFees(p *pricer) error {
 				continue
 			}
 			for _, app := range s.instances(r, b.Per) {
+				if b.recurring() {
+					total, line := p.scope(s, b.Per, app, "")
+					p.cycleFee(s, r, b, feeScope{total, line})
+					continue
+				}
 				p.calendarFee(s, r, b, app, monthly)
 			}
 		}
 	}
+	p.endAdvances()
 	return nil
+}
+
+// feeScope is whom a recurring fee is charged to: the scope of its totals and of its
+// line.
+type feeScope struct{ total, line string }
+
+// app is the app that is charged, if the fee is charged by app.
+func (f feeScope) app() partner.AppID {
+	a, _ := strings.CutPrefix(f.line, "app:")
+	return partner.AppID(a)
 }
 
 // calendarFee charges what the calendar makes due in the segment: once ever, once a
@@ -157,7 +228,9 @@ func (p *pricer) calendarFee(s *segment, r *Rule, b *FixedFee, app partner.AppID
 		what = "due " + day.Short()
 	}
 	l := p.feeLine(s, r, line)
+	l.took(wentPrice, 0, "")
 	l.add(what, *b.Amount, decimal.NewFromInt(-1))
+	l.charge(b.Over, *b.Amount)
 	l.allocate(app, "", 0, b.Amount.Neg())
 }
 
@@ -183,6 +256,7 @@ func (p *pricer) feesDue(s *segment, r *Rule, b *FixedFee) {
 			continue
 		}
 		var amount decimal.Decimal
+		exchanged := false // the event's own amount, which may be in another currency
 		named, ok := b.Amounts[t.Data.Reference]
 		switch {
 		case ok:
@@ -195,14 +269,24 @@ func (p *pricer) feesDue(s *segment, r *Rule, b *FixedFee) {
 				t.unpriced(why)
 				continue
 			}
+			exchanged = true
 		}
 		t.priced(r)
 		_, line := p.scope(s, b.Per, t.Data.App, "")
 		l := p.feeLine(s, r, line)
+		if exchanged {
+			l.exchange(t, one)
+		}
+		if ok {
+			l.took(wentValue, 0, t.Data.Reference)
+		} else {
+			l.took(wentPrice, 0, "")
+		}
 		l.Count++
 		l.behind(metering.FeeDue)
 		what := cmp.Or(t.Data.Reference, "due") + ", " + period.DateOf(t.Time, s.Terms.Zone).Short()
 		l.add(what, amount, decimal.NewFromInt(-1))
+		l.charge(b.Over, amount)
 		l.allocate(t.Data.App, t.Customer, 1, amount.Neg())
 		if t.Data.TaxAmount != nil {
 			l.note("tax of the event is not charged here")

@@ -98,9 +98,9 @@ func decodeReferral(c *contract, o *object) any {
 }
 
 func referralSchema() schema {
-	party := text("platform, partner or a partner id")
 	return schema{
-		"from": party, "to": party,
+		"from":       text("who pays: platform, partner or a partner id"),
+		"to":         text("who brought the customer and is paid: platform, partner or a partner id"),
 		"flat":       numberSchema("per converted lead"),
 		"percent":    percentSchema("of what the referred customers paid, net of refunds"),
 		"of":         enum("the sales of a percentage", metering.SalePaid),
@@ -144,6 +144,11 @@ func (b *Referral) inTime(l partner.Lead, converted time.Time, zone *time.Locati
 		return false
 	}
 	return b.Window.IsZero() || !b.Window.after(period.DateOf(l.QualifiedAt, zone)).Before(period.DateOf(converted, zone))
+}
+
+// tooLate reports whether the window had passed before the conversion.
+func (b *Referral) tooLate(l partner.Lead, converted time.Time, zone *time.Location) bool {
+	return !l.QualifiedAt.IsZero() && !l.QualifiedAt.After(converted) && !b.inTime(l, converted, zone)
 }
 
 // won is the leads that the paid party brought, in the order of conversion.
@@ -197,7 +202,13 @@ func priceReferrals(p *pricer) error {
 				continue
 			}
 			j := &referralJob{p: p, s: s, r: r, b: b, seen: map[string]bool{}}
-			j.leads = b.won(p.in.Leads, b.party(s.Terms, b.To), s.Terms.Zone)
+			to := b.party(s.Terms, b.To)
+			j.leads = b.won(p.in.Leads, to, s.Terms.Zone)
+			for _, l := range p.in.Leads {
+				if l.Referrer == to && s.Period.Contains(l.ConvertedAt) && b.tooLate(l, l.ConvertedAt, s.Terms.Zone) {
+					p.took(s, r, wentTooLate, 0, "")
+				}
+			}
 			if b.Flat != nil {
 				j.flat()
 			} else {
@@ -217,6 +228,17 @@ type referralJob struct {
 	b     *Referral
 	leads []*referred
 	seen  map[string]bool // leads counted on the line
+	of    *transaction    // the sale or refund that is being booked; nil: none
+}
+
+// took notes that the rule went a way.
+func (j *referralJob) took(outcome string) { j.p.took(j.s, j.r, outcome, 0, "") }
+
+// afterTerm reports whether only the term keeps a sale from earning commission.
+func (j *referralJob) afterTerm(l *referred, t *transaction) bool {
+	endless := *j.b
+	endless.Term = Duration{}
+	return !l.active(j.b, t.Time, j.s.Terms.Zone) && l.active(&endless, t.Time, j.s.Terms.Zone)
 }
 
 // paid is the running commission of a scope.
@@ -251,6 +273,9 @@ func (j *referralJob) book(part string, l *referred, app partner.AppID, what str
 			b.Rate = j.b.Flat.StringFixed(j.s.Terms.Currency.Digits()) + " each"
 		}
 		is := b.add(what, of, times.Mul(sign))
+		if j.of != nil {
+			b.exchange(j.of, one)
+		}
 		if base {
 			b.addBase(of)
 		}
@@ -288,6 +313,9 @@ func (j *referralJob) flat() {
 		what := fmt.Sprintf("lead %s, converted %s", l.ID, period.DateOf(l.convertedAt, j.s.Terms.Zone).Short())
 		if pay.LessThan(*j.b.Flat) {
 			what += ", up to the cap"
+			j.took(wentMost)
+		} else {
+			j.took(wentPrice)
 		}
 		lead.Value, customer.Value = lead.Value.Add(pay), customer.Value.Add(pay)
 		j.book("referral", l, l.App, what, decimal.NewFromInt(1), pay, metering.LeadConverted, false)
@@ -333,8 +361,14 @@ func (j *referralJob) percent() {
 		}
 		active := l.active(j.b, t.Time, j.s.Terms.Zone)
 		original := j.p.originals[originalKey{t.Source, t.Data.RefersTo, j.s.Terms.Contract, j.r.ID}]
+		if sale && j.afterTerm(l, t) {
+			j.took(wentAfter)
+		}
 		if sale && !active || !sale && original == nil && !active {
 			continue
+		}
+		if !sale {
+			j.p.convertBack(j.s, t, original)
 		}
 		amount, why := j.s.amount(t)
 		if why != "" {
@@ -342,12 +376,14 @@ func (j *referralJob) percent() {
 			continue
 		}
 		t.priced(j.r)
+		j.of = t
 		if sale {
 			j.earn(l, t, amount)
 		} else {
 			j.giveBack(l, t, amount, original)
 		}
 	}
+	j.of = nil
 }
 
 func (j *referralJob) earn(l *referred, t *transaction, amount decimal.Decimal) {
@@ -358,6 +394,11 @@ func (j *referralJob) earn(l *referred, t *transaction, amount decimal.Decimal) 
 	}
 	pay := j.capped(full, customer)
 	what := "sales of " + string(l.Customer) + " at " + Percent(*j.b.Percent)
+	if pay.Equal(full) {
+		j.took(wentPrice)
+	} else {
+		j.took(wentMost)
+	}
 	if j.s.Terms.Round.Per == "transaction" || !pay.Equal(full) {
 		what = "sales of " + string(l.Customer)
 		if !pay.Equal(full) {
@@ -370,7 +411,7 @@ func (j *referralJob) earn(l *referred, t *transaction, amount decimal.Decimal) 
 	lead.Value, customer.Value = lead.Value.Add(pay), customer.Value.Add(pay)
 	j.p.attribute(&Attribution{
 		Sale: t.Key, Source: t.Source, ID: t.ID, Contract: j.s.Terms.Contract, Rule: j.r.ID,
-		App: t.Data.App, Customer: t.Customer, Month: j.p.in.Month, Amount: amount, Fee: pay, Adjusted: pay,
+		App: t.Data.App, Customer: t.Customer, Month: j.p.in.Month, Amount: amount, Fee: pay, Adjusted: pay, Exchange: t.rate(),
 	})
 }
 
@@ -384,6 +425,7 @@ func (j *referralJob) giveBack(l *referred, t *transaction, amount decimal.Decim
 		back = j.s.Terms.Round.decimal(back, j.s.Terms.Currency)
 	}
 	back = decimal.Min(back, decimal.Max(lead.Value, decimal.Zero)) // never more than was paid
+	j.took(wentRefund)
 	lead.Value, customer.Value = lead.Value.Sub(back), customer.Value.Sub(back)
 	j.book("clawback", l, t.Data.App, "refunds of "+string(l.Customer), back, decimal.NewFromInt(-1), t.Type, false)
 }
@@ -420,6 +462,7 @@ func (j *referralJob) clawBack() {
 		if typ != metering.LeadCancelled {
 			what = fmt.Sprintf("lead %s, sale refunded %s", l.ID, day)
 		}
+		j.took(wentClawback)
 		j.book("clawback", l, l.App, what, lead.Value, decimal.NewFromInt(-1), typ, false)
 		customer.Value = customer.Value.Sub(lead.Value)
 		lead.Value = decimal.Zero

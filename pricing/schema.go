@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 
 	"mete/money"
 )
@@ -68,30 +69,30 @@ func object1(doc string, fields schema) schema {
 }
 
 func windowSchema() schema {
-	return pattern("how long the total runs: month, year, or lifetime since a date", `^(month|year|lifetime since [0-9]{4}-[0-9]{2}-[0-9]{2})$`)
+	const date = `[0-9]{4}-[0-9]{2}-[0-9]{2}`
+	return pattern("how long the total runs: month, quarter, year, contract year (from a date, or from effective.from), rolling N months, or lifetime since a date",
+		`^(month|quarter|year|contract year( from `+date+`)?|rolling [0-9]{1,3} months?|lifetime since `+date+`)$`)
 }
 
-func tiersSchema(on, per []string) schema {
-	return object1("which total decides the step", schema{
-		"mode":   enum("each step's rate on the part that falls in it", "graduated"),
-		"on":     enum("the total", on...),
-		"window": windowSchema(),
-		"per":    enum("whose total", per...),
-	}.require("window"))
+// stepDocs says what the fields of a step mean.
+var stepDocs = map[string]func() schema{
+	"rate":  func() schema { return percentSchema("of the money in this step") },
+	"unit":  func() schema { return numberSchema("price of one in this step") },
+	"flat":  func() schema { return numberSchema("once, when the total exceeds the lower bound") },
+	"cap":   func() schema { return numberSchema("most that the units of this step cost in a window") },
+	"size":  func() schema { return numberSchema("units in a block") },
+	"price": func() schema { return numberSchema("of a block") },
 }
 
-func stepsSchema(price string) schema {
+func stepsSchema(form stepForm) schema {
 	fields := schema{
 		"to":    numberSchema("reaches up to and including"),
 		"below": numberSchema("reaches up to, excluding"),
 	}
-	if price == "rate" {
-		fields["rate"] = percentSchema("of the money in this step")
-	} else {
-		fields["unit"] = numberSchema("price of one in this step")
-		fields["flat"] = numberSchema("once, when the total exceeds the lower bound")
+	for _, name := range append(slices.Clone(form.need), form.may...) {
+		fields[name] = stepDocs[name]()
 	}
-	return listOf("rising from zero without gaps; the last is open", object1("", fields.require(price)))
+	return listOf("rising from zero without gaps; the last is open", object1("one step", fields.require(form.need...)))
 }
 
 // Schema is the JSON Schema (draft 2020-12) of a contract document, put together from
@@ -102,11 +103,12 @@ func Schema() []byte {
 	for _, k := range kinds() {
 		fields := schema{
 			"id":    idSchema("names the rule on lines and in scenarios"),
-			"kind":  schema{"const": k.name},
+			"kind":  described(k.doc, schema{"const": k.name}),
 			"class": enum("only events of this class", classNames()...),
-			"apps":  listOf("only these apps", idSchema("")),
+			"apps":  listOf("only these apps", idSchema("an app of the contract")),
 			"text":  described("what the statement calls it", schema{"type": "string", "maxLength": maxText}),
 		}
+		declare(fields)
 		required := []string{"id", "kind"}
 		own := k.schema()
 		if req, ok := own[requireKey].([]string); ok {
@@ -119,31 +121,36 @@ func Schema() []byte {
 	doc := object1("One agreement with one partner. Numbers may be grouped by underscores.", schema{
 		"contract":     idSchema("names the agreement; its versions are counted"),
 		"partner":      idSchema("who the contract is with"),
-		"apps":         listOf("the apps it is about; all of the partner's if left out", idSchema("")),
+		"apps":         listOf("the apps it is about; all of the partner's if left out", idSchema("an app of the partner")),
+		"deal":         described("only sales of this deal, before any other contract", schema{"type": "string", "minLength": 1, "maxLength": maxDeal}),
+		"customer":     idSchema("only this customer's events; its sales before any contract without customer and deal"),
 		"currency":     pattern("ISO 4217", `^[A-Z]{3}$`),
 		"zone":         text("IANA time zone in which months begin"),
 		"effective":    object1("when these terms are in force", schema{"from": dateSchema("first day"), "until": dateSchema("first day after")}.require("from")),
-		"collects":     enum("who takes the customers' money", "platform"),
-		"presentation": enum("our income is the share, not the sale", "agent"),
+		"collects":     enum("who takes the customers' money", "platform", PartnerCollects),
+		"presentation": enum("whose sale it is: our income is the share, or the sale", "agent", Principal),
 		"processor":    idSchema("who takes the customers' money for us"),
+		"fx":           fxSchema(),
 		"rounding": object1("how exact amounts become money", schema{
 			"per":    enum("what is rounded", "line", "transaction"),
 			"mode":   enum("what happens to the part below the last decimal", string(money.HalfUp), string(money.HalfEven), string(money.Up), string(money.Down)),
 			"places": described("decimals kept; the currency's if left out", schema{"type": "integer", "minimum": 0, "maximum": 4}),
 		}),
-		"late_limit_months": described("0: none; never bars what we owe the partner", schema{"type": "integer", "minimum": 0, "maximum": 120}),
+		"late_limit_months": described("older differences are not charged to the partner; 0: none; the marketplace's if left out; never bars what we owe", schema{"type": "integer", "minimum": 0, "maximum": 120}),
 		"payout": object1("when what was earned may be paid", schema{
 			"minimum": numberSchema("smallest payout"),
+			"keep":    numberSchema("stays on the account; what is due above it is paid"),
 			"reserve": object1("kept back at close", schema{
-				"rate":          percentSchema(""),
+				"rate":          percentSchema("the part of the base that is kept back"),
 				"of":            enum("the base", "proceeds", "net_sales", "earned"),
 				"release_after": pattern("counted from the month's end", `^[0-9]{1,5} days?$`),
 			}.require("rate", "release_after")),
-			"setoff": boolean("a balance against us may be set off"),
+			"setoff": described("with collects: partner, what the partner owes us is taken from what we owe it; else true is refused", schema{"type": "boolean"}),
 		}),
 		"tiers": enum("totals begin anew with this version", "restart"),
 		"rules": listOf("what the contract charges and pays", schema{"oneOf": rules}),
 	}.require("contract", "partner", "currency", "zone", "effective", "rules"))
+	doc["not"] = schema{"required": []string{"customer", "deal"}} // one of them at most
 	doc["$schema"], doc["title"] = "https://json-schema.org/draft/2020-12/schema", "mete contract"
 	b, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {

@@ -84,8 +84,8 @@ func TestSchemaRefusesNothingThatIsRead(t *testing.T) {
 	refused := 0
 	for _, change := range [][2]string{
 		{"currency: USD", "currency: dollars"}, {"zone: UTC", ""}, {"from: 2015-01-01", "since: 2015-01-01"}, {"2015-01-01", "2015"},
-		{"kind: share", "kind: split"}, {"15%", "15"}, {"of: sale.paid", "of: sale.invoiced"}, {"text: Share", "title: Share"},
-		{"to: 5", "upto: 5"}, {"unit: 1", "unit: -1"}, {"steps: [{to: 5, unit: 0}, {unit: 1}]", "steps: []"}, {"graduated", "volume"},
+		{"kind: share", "kind: shares"}, {"15%", "15"}, {"of: sale.paid", "of: sale.invoiced"}, {"text: Share", "title: Share"},
+		{"to: 5", "upto: 5"}, {"unit: 1", "unit: -1"}, {"steps: [{to: 5, unit: 0}, {unit: 1}]", "steps: []"}, {"graduated", "stairs"},
 		{"due: yearly on 10-15", "due: weekly"}, {"class: listing", "class: api"}, {"window: 90 days", "window: 90"}, {"flat: 5", "flat: five"},
 		{"+1 points", "1%"}, {"10 calls", "10"}, {"adjusts: store", "adjust: store"}, {"partner: quill", "partner: Quill Inc"},
 		{"rules:", "rule:"}, {"meter: m, price", "meter: m, prices"}, {"id: f", "name: f"},

@@ -15,25 +15,35 @@ import (
 // force; Version counts the versions of one Contract from 1 and is set by who keeps
 // them.
 type Terms struct {
-	Contract     string          `json:"contract"`
-	Version      int             `json:"version"`
-	Partner      partner.ID      `json:"partner"`
-	Apps         []partner.AppID `json:"apps,omitempty"`
-	Currency     money.Currency  `json:"currency"`
-	Zone         *time.Location  `json:"-"`
-	ZoneName     string          `json:"zone"`
-	From         period.Date     `json:"from"`
-	Until        period.Date     `json:"until,omitempty"` // exclusive; zero: open
-	Collects     string          `json:"collects"`        // platform: who takes the customers' money
-	Presentation string          `json:"presentation"`    // agent: our income is the share, not the sale
-	Processor    string          `json:"processor"`       // who takes the customers' money for us
-	Round        Rounding        `json:"round"`
-	LateLimit    int             `json:"late_limit_months"` // 0: none; never bars what we owe the partner
-	Payout       PayoutTerms     `json:"payout"`
-	Rules        []Rule          `json:"rules"`
-	Restart      bool            `json:"restart,omitempty"` // tiers: restart
-	Document     string          `json:"document"`          // the YAML it was decoded from
+	Contract     string             `json:"contract"`
+	Version      int                `json:"version"`
+	Partner      partner.ID         `json:"partner"`
+	Apps         []partner.AppID    `json:"apps,omitempty"`
+	Deal         string             `json:"deal,omitempty"`     // only sales of this deal
+	Customer     partner.CustomerID `json:"customer,omitempty"` // only this customer's events
+	Currency     money.Currency     `json:"currency"`
+	Zone         *time.Location     `json:"-"`
+	ZoneName     string             `json:"zone"`
+	From         period.Date        `json:"from"`
+	Until        period.Date        `json:"until,omitempty"` // exclusive; zero: open
+	Collects     string             `json:"collects"`        // platform | partner: who takes the customers' money
+	Presentation string             `json:"presentation"`    // agent | principal: our income is the share, or the sale
+	Processor    string             `json:"processor"`       // who takes the customers' money for us
+	FX           *FX                `json:"fx,omitempty"`    // nil: amounts in other currencies are not priced
+	Round        Rounding           `json:"round"`
+	LateLimit    int                `json:"late_limit_months"` // 0: none; see LateLimitIn
+	NamesLimit   bool               `json:"-"`                 // the document names a late limit, be it 0; left out of the JSON, which holds the document
+	Payout       PayoutTerms        `json:"payout"`
+	Rules        []Rule             `json:"rules"`
+	Restart      bool               `json:"restart,omitempty"` // tiers: restart
+	Document     string             `json:"document"`          // the YAML it was decoded from
+
+	idle Problems // see Idle
 }
+
+// Idle are the clauses that the document holds and nothing acts on. They are read, so
+// that terms in force stay what they are; new terms that hold one are to be refused.
+func (t *Terms) Idle() Problems { return t.idle }
 
 // Rounding says how a line's exact amount becomes money.
 type Rounding struct {
@@ -45,8 +55,9 @@ type Rounding struct {
 // PayoutTerms say when what was earned may be paid.
 type PayoutTerms struct {
 	Minimum *money.Amount `json:"minimum,omitempty"`
+	Keep    *money.Amount `json:"keep,omitempty"` // stays on the account
 	Reserve *Reserve      `json:"reserve,omitempty"`
-	SetOff  bool          `json:"setoff,omitempty"`
+	SetOff  bool          `json:"setoff,omitempty"` // where the partner collects: what it owes us is taken from what we owe; else idle
 }
 
 // Reserve is a part of the month kept back, computed and posted at close.
@@ -65,4 +76,7 @@ type Rule struct {
 	Apps  []partner.AppID `json:"apps,omitempty"` // empty: the contract's
 	Text  string          `json:"text,omitempty"` // what the statement calls it
 	Body  any             `json:"body"`
+
+	Declared `json:"declared,omitzero"`
+	Line     int `json:"-"` // where it begins in the document, counted from 1
 }

@@ -2,44 +2,19 @@ package pricing
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/shopspring/decimal"
 
 	"mete/money"
-	"mete/period"
 )
 
 // Tiers say which running total decides the step that applies.
 type Tiers struct {
-	Mode   string `json:"mode"`         // graduated: each step's rate on the part that falls in it
-	On     string `json:"on,omitempty"` // gross | net, of sales
-	Window Window `json:"window"`
-	Per    string `json:"per"` // partner | group | app | customer
-}
-
-// Window is how long a running total runs before it begins again at zero.
-type Window struct {
-	Kind  string      `json:"kind"`            // month | year | lifetime
-	Since period.Date `json:"since,omitempty"` // first day of a lifetime
-}
-
-func (w Window) String() string {
-	if w.Kind == "lifetime" {
-		return "lifetime since " + w.Since.String()
-	}
-	return w.Kind
-}
-
-// start is the first day of the window that holds the month.
-func (w Window) start(m period.Month) period.Date {
-	switch w.Kind {
-	case "lifetime":
-		return w.Since
-	case "year":
-		return period.Date{Year: m.Year, Month: 1, Day: 1}
-	}
-	return m.First()
+	Mode   string   `json:"mode"`         // graduated | volume | step
+	On     string   `json:"on,omitempty"` // gross | net | proceeds, of sales; paid_months
+	Window Window   `json:"window"`
+	Per    string   `json:"per"`            // partner | group | app | customer | subscription | deal
+	Grace  Duration `json:"grace,omitzero"` // on paid_months: a longer gap begins them anew
 }
 
 // TierStep is one step of a tier ladder. The bound is the total up to which the step
@@ -47,9 +22,12 @@ func (w Window) start(m period.Month) period.Date {
 type TierStep struct {
 	To    *decimal.Decimal `json:"to,omitempty"`
 	Below bool             `json:"below,omitempty"`
-	Rate  decimal.Decimal  `json:"rate,omitzero"` // share of money
-	Unit  decimal.Decimal  `json:"unit,omitzero"` // price of one
-	Flat  decimal.Decimal  `json:"flat,omitzero"` // once, when the total exceeds the lower bound
+	Rate  decimal.Decimal  `json:"rate,omitzero"`  // share of money
+	Unit  decimal.Decimal  `json:"unit,omitzero"`  // price of one
+	Flat  decimal.Decimal  `json:"flat,omitzero"`  // once, when the total exceeds the lower bound
+	Cap   *decimal.Decimal `json:"cap,omitempty"`  // most that the units of this step cost
+	Size  decimal.Decimal  `json:"size,omitzero"`  // units in a block, block by block
+	Price decimal.Decimal  `json:"price,omitzero"` // of a block
 }
 
 // Steps is a tier ladder from zero upwards, without gaps. The lowest step also holds
@@ -70,10 +48,10 @@ func (s Steps) walk(pieces []piece, at, move decimal.Decimal) []piece {
 			if s[i].To == nil || at.LessThan(*s[i].To) {
 				take := move
 				if s[i].To != nil {
-					take = decimal.Min(move, s[i].To.Sub(at))
+					take = decimal.Min(move, minus(*s[i].To, at))
 				}
 				pieces = append(pieces, piece{i, take})
-				at, move = at.Add(take), move.Sub(take)
+				at, move = plus(at, take), minus(move, take)
 				if move.IsZero() {
 					break
 				}
@@ -88,10 +66,10 @@ func (s Steps) walk(pieces []piece, at, move decimal.Decimal) []piece {
 				if !at.GreaterThan(lower) {
 					continue
 				}
-				take = decimal.Min(left, at.Sub(lower))
+				take = decimal.Min(left, minus(at, lower))
 			}
 			pieces = append(pieces, piece{i, take.Neg()})
-			at, left = at.Sub(take), left.Sub(take)
+			at, left = minus(at, take), minus(left, take)
 			if left.IsZero() {
 				break
 			}
@@ -112,6 +90,16 @@ func (s Steps) entered(i int, total decimal.Decimal) bool {
 	return total.GreaterThan(*s[i-1].To)
 }
 
+// reached is the step that the total stands in; none, -1, of an empty one.
+func (s Steps) reached(total decimal.Decimal) int {
+	for i := len(s) - 1; i >= 0; i-- {
+		if s.entered(i, total) {
+			return i
+		}
+	}
+	return -1
+}
+
 // span is step i for people: "first 100,000", "above 1,000,000".
 func (s Steps) span(i int, show func(decimal.Decimal) string) string {
 	switch {
@@ -125,62 +113,35 @@ func (s Steps) span(i int, show func(decimal.Decimal) string) string {
 	return show(*s[i-1].To) + " to " + show(*s[i].To)
 }
 
-// tiers reads the tier terms of a rule.
-func (v value) tiers(from period.Date, on []string, per []string) Tiers {
-	t := Tiers{Mode: "graduated", Window: Window{Kind: "month"}, Per: per[0]}
-	o := v.d.object(v)
-	if o == nil {
-		return t
+// allAt is a step at whose price all is, for people: "above 1,000, all at 5%".
+func (s Steps) allAt(i int, show func(decimal.Decimal) string, price string) string {
+	if len(s) == 1 {
+		return "all at " + price
 	}
-	if f, ok := o.get("mode"); ok {
-		f.oneOf("graduated")
-	}
-	if on != nil {
-		t.On = on[0]
-		if f, ok := o.get("on"); ok {
-			t.On, _ = f.oneOf(on...)
-		}
-	}
-	if f, ok := o.need("window", "one of: month, year, lifetime since YYYY-MM-DD"); ok {
-		t.Window = f.window(from)
-	}
-	if f, ok := o.get("per"); ok {
-		t.Per, _ = f.oneOf(per...)
-	}
-	o.done()
-	return t
+	return s.span(i, show) + ", all at " + price
 }
 
-// window reads month, year or lifetime since 2026-01-01.
-func (v value) window(from period.Date) Window {
-	s, ok := v.text()
-	if !ok {
-		return Window{}
-	}
-	since, lifetime := strings.CutPrefix(s, "lifetime since ")
-	switch {
-	case s == "month" || s == "year":
-		return Window{Kind: s}
-	case lifetime:
-		d, err := period.ParseDate(since)
-		if err != nil {
-			v.bad(err.Error(), "")
-			return Window{}
-		}
-		if !from.IsZero() && from.Before(d) {
-			v.bad(fmt.Sprintf("the lifetime begins %s, after the contract (%s)", d, from), "sales in between would belong to no tier: let it begin with the contract or before")
-		}
-		return Window{Kind: "lifetime", Since: d}
-	}
-	v.bad(fmt.Sprintf("%q is no window", clip(s)), "one of: month, year, lifetime since YYYY-MM-DD")
-	return Window{}
+// stepForm is what the steps of a ladder say beside their bounds.
+type stepForm struct {
+	need []string
+	may  []string
 }
 
-// steps reads a tier ladder whose steps carry a rate (of money) or a unit price.
-func (v value) steps(price string, c money.Currency) Steps {
+// The forms of ladders.
+var (
+	rateSteps    = stepForm{need: []string{"rate"}}
+	unitSteps    = stepForm{need: []string{"unit"}, may: []string{"flat", "cap"}}
+	volumeSteps  = stepForm{need: []string{"unit"}, may: []string{"flat"}}
+	flatSteps    = stepForm{need: []string{"flat"}}
+	blockSteps   = stepForm{need: []string{"size", "price"}}
+	percentSteps = stepForm{need: []string{"rate"}, may: []string{"flat"}}
+)
+
+// steps reads a tier ladder.
+func (v value) steps(form stepForm, c money.Currency) Steps {
 	list := v.list()
 	if list != nil && len(list) == 0 {
-		v.bad("no step", "give at least one, such as {"+price+": …}")
+		v.bad("no step", "give at least one, such as {"+form.need[0]+": …}")
 	}
 	var out Steps
 	bound := ""
@@ -189,48 +150,73 @@ func (v value) steps(price string, c money.Currency) Steps {
 		if o == nil {
 			return nil
 		}
-		var st TierStep
-		last, given := i == len(list)-1, false
-		for _, word := range []string{"to", "below"} {
-			f, ok := o.get(word)
-			if !ok {
-				continue
-			}
-			given = true
-			n, ok := f.notNegative()
-			switch {
-			case !ok:
-			case last:
-				f.bad("the last step has an end", "leave it open, so that nothing falls beyond the ladder")
-			case bound != "" && bound != word:
-				f.bad("`to` (inclusive) and `below` (exclusive) are mixed in one ladder", "use `"+bound+"` throughout")
-			case st.To != nil:
-				f.bad("a step has one end", "keep `to` or `below`")
-			case !n.IsPositive() || len(out) > 0 && out[len(out)-1].To != nil && !n.GreaterThan(*out[len(out)-1].To):
-				f.bad(fmt.Sprintf("ends at %s, not above the step before", n), "steps rise from zero without gaps")
-			default:
-				st.To, st.Below, bound = &n, word == "below", word
+		st := TierStep{}
+		bound = st.readBound(o, out, bound, i == len(list)-1)
+		for _, name := range form.need {
+			if f, ok := o.need(name, "what this step costs"); ok {
+				st.read(name, f, c)
 			}
 		}
-		if !given && !last {
-			e.bad("only the last step may be open", "give it an end: `to: …`")
-		}
-		if f, ok := o.need(price, "what this step costs"); ok {
-			if price == "rate" {
-				st.Rate, _ = f.percent()
-			} else {
-				st.Unit, _ = f.notNegative()
-			}
-		}
-		if price == "unit" {
-			if f, ok := o.get("flat"); ok {
-				if a, ok := f.amount(c); ok {
-					st.Flat = a.Decimal()
-				}
+		for _, name := range form.may {
+			if f, ok := o.get(name); ok {
+				st.read(name, f, c)
 			}
 		}
 		o.done()
 		out = append(out, st)
 	}
 	return out
+}
+
+// readBound reads where the step ends; bound is the word that the ladder uses.
+func (st *TierStep) readBound(o *object, before Steps, bound string, last bool) string {
+	given := false
+	for _, word := range []string{"to", "below"} {
+		f, ok := o.get(word)
+		if !ok {
+			continue
+		}
+		given = true
+		n, ok := f.notNegative()
+		switch {
+		case !ok:
+		case last:
+			f.bad("the last step has an end", "leave it open, so that nothing falls beyond the ladder")
+		case bound != "" && bound != word:
+			f.bad("`to` (inclusive) and `below` (exclusive) are mixed in one ladder", "use `"+bound+"` throughout")
+		case st.To != nil:
+			f.bad("a step has one end", "keep `to` or `below`")
+		case !n.IsPositive() || len(before) > 0 && before[len(before)-1].To != nil && !n.GreaterThan(*before[len(before)-1].To):
+			f.bad(fmt.Sprintf("ends at %s, not above the step before", n), "steps rise from zero without gaps")
+		default:
+			st.To, st.Below, bound = &n, word == "below", word
+		}
+	}
+	if !given && !last {
+		o.bad("only the last step may be open", "give it an end: `to: …`")
+	}
+	return bound
+}
+
+// read reads what a step costs.
+func (st *TierStep) read(name string, f value, c money.Currency) {
+	switch name {
+	case "rate":
+		st.Rate, _ = f.percent()
+	case "unit":
+		st.Unit, _ = f.notNegative()
+	case "price":
+		st.Price, _ = f.notNegative()
+	case "size":
+		st.Size, _ = f.positive()
+	case "flat":
+		if a, ok := f.amount(c); ok {
+			st.Flat = a.Decimal()
+		}
+	case "cap":
+		if a, ok := f.amount(c); ok {
+			d := a.Decimal()
+			st.Cap = &d
+		}
+	}
 }

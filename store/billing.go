@@ -165,6 +165,116 @@ func (db *DB) Scorecards(ctx context.Context, m period.Month) ([]pricing.Scoreca
 	return decode[pricing.Scorecard](ctx, db.read, `SELECT card FROM scorecards WHERE month = $1 ORDER BY app`, m.String())
 }
 
+// FreezePlacements implements [billing.Store].
+func (db *DB) FreezePlacements(ctx context.Context, m period.Month, apps []billing.Placement) error {
+	return db.tx(ctx, func(tx *sql.Tx) error {
+		for _, a := range apps {
+			body, err := json.Marshal(a)
+			if err != nil {
+				return err
+			}
+			var old string
+			err = tx.QueryRowContext(ctx, `SELECT content FROM placements WHERE month = $1 AND app = $2`, m.String(), string(a.App)).Scan(&old)
+			switch {
+			case errors.Is(err, sql.ErrNoRows):
+				if _, err := tx.ExecContext(ctx, `INSERT INTO placements (month, app, content) VALUES ($1, $2, $3)`, m.String(), string(a.App), string(body)); err != nil {
+					return err
+				}
+			case err != nil:
+				return err
+			case old != string(body):
+				return fmt.Errorf("placement of %s in %s: %w", a.App, m, billing.ErrConflict)
+			}
+		}
+		return nil
+	})
+}
+
+// Placements implements [billing.Store].
+func (db *DB) Placements(ctx context.Context, m period.Month) ([]billing.Placement, error) {
+	return decode[billing.Placement](ctx, db.read, `SELECT content FROM placements WHERE month = $1 ORDER BY app`, m.String())
+}
+
+// OpenAppeal implements [billing.Store].
+func (db *DB) OpenAppeal(ctx context.Context, a billing.Appeal) error {
+	a.Decision, a.CarriedBy = nil, period.Month{} // kept beside it, and in manifests
+	body, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return db.keepOnce(ctx, fmt.Sprintf("appeal %s", a.ID), body, `SELECT content FROM appeals WHERE id = $1`, []any{a.ID},
+		`INSERT INTO appeals (id, month, app, content, opened_at) VALUES ($1, $2, $3, $4, $5)`,
+		a.ID, a.Month.String(), string(a.App), string(body), stamp(a.OpenedAt))
+}
+
+// DecideAppeal implements [billing.Store].
+func (db *DB) DecideAppeal(ctx context.Context, id string, d billing.AppealDecision) error {
+	body, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	known, err := texts(ctx, db.read, `SELECT id FROM appeals WHERE id = $1`, id)
+	if err != nil {
+		return err
+	}
+	if len(known) == 0 {
+		return fmt.Errorf("decide appeal %s: %w", id, billing.ErrNotFound)
+	}
+	return db.keepOnce(ctx, fmt.Sprintf("decision of appeal %s", id), body, `SELECT content FROM appeal_decisions WHERE appeal_id = $1`, []any{id},
+		`INSERT INTO appeal_decisions (appeal_id, content) VALUES ($1, $2)`, id, string(body))
+}
+
+// keepOnce inserts a row of JSON unless one is there: the same is nothing, another fails
+// with ErrConflict.
+func (db *DB) keepOnce(ctx context.Context, what string, body []byte, find string, key []any, insert string, row ...any) error {
+	return db.tx(ctx, func(tx *sql.Tx) error {
+		if _, err := db.lockHead(ctx, tx); err != nil { // one at a time
+			return err
+		}
+		var old string
+		err := tx.QueryRowContext(ctx, find, key...).Scan(&old)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			_, err = tx.ExecContext(ctx, insert, row...)
+			return err
+		case err != nil:
+			return err
+		case old != string(body):
+			return fmt.Errorf("%s: %w", what, billing.ErrConflict)
+		}
+		return nil
+	})
+}
+
+// Appeals implements [billing.Store].
+func (db *DB) Appeals(ctx context.Context) ([]billing.Appeal, error) {
+	rows, err := db.read.QueryContext(ctx, `SELECT a.content, d.content FROM appeals a LEFT JOIN appeal_decisions d ON d.appeal_id = a.id ORDER BY a.opened_at, a.id`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []billing.Appeal
+	for rows.Next() {
+		var opened string
+		var decided sql.NullString
+		if err := rows.Scan(&opened, &decided); err != nil {
+			return nil, err
+		}
+		var a billing.Appeal
+		if err := json.Unmarshal([]byte(opened), &a); err != nil {
+			return nil, err
+		}
+		if decided.Valid {
+			a.Decision = &billing.AppealDecision{}
+			if err := json.Unmarshal([]byte(decided.String), a.Decision); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, a)
+	}
+	return out, rows.Err()
+}
+
 // SavePriced implements [billing.Store].
 func (db *DB) SavePriced(ctx context.Context, p billing.Priced) error {
 	result, err := json.Marshal(p.Result)
@@ -376,8 +486,27 @@ func (db *DB) CommitStatement(ctx context.Context, s billing.Statement, entries 
 				return err
 			}
 		}
+		rows, err := s.Deferred()
+		if err != nil {
+			return err
+		}
+		for _, d := range rows {
+			body, err := json.Marshal(d)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `INSERT INTO deferred_lines (statement_id, line, month, content) VALUES ($1, $2, $3, $4)`,
+				string(s.ID), d.Line, s.Month.String(), string(body)); err != nil {
+				return err
+			}
+		}
 		return db.post(ctx, tx, entries, s.Month)
 	})
+}
+
+// Deferred implements [billing.Store].
+func (db *DB) Deferred(ctx context.Context, before period.Month) ([]billing.Deferred, error) {
+	return decode[billing.Deferred](ctx, db.read, `SELECT content FROM deferred_lines WHERE month < $1 ORDER BY month, statement_id, line`, before.String())
 }
 
 const statementColumns = `s.id, s.month, s.partner, s.currency, s.earned_minor, s.content, s.digest, i.issued_by, i.issued_on, i.booked_on, i.issued_at, i.unauthenticated`
@@ -601,6 +730,40 @@ func (db *DB) CommitReceipt(ctx context.Context, r billing.Receipt, entry ledger
 // Receipts implements [billing.Store].
 func (db *DB) Receipts(ctx context.Context) ([]billing.Receipt, error) {
 	return decode[billing.Receipt](ctx, db.read, `SELECT content FROM receipts ORDER BY settled_on, processor, settlement`)
+}
+
+// CommitReceived implements [billing.Store].
+func (db *DB) CommitReceived(ctx context.Context, r billing.Received, entry ledger.Entry) (bool, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return false, err
+	}
+	isNew := false
+	err = db.tx(ctx, func(tx *sql.Tx) error {
+		isNew = false
+		old, err := decode[billing.Received](ctx, tx, `SELECT content FROM partner_payments WHERE partner = $1 AND reference = $2`, string(r.Partner), r.Reference)
+		if err != nil {
+			return err
+		}
+		if len(old) > 0 {
+			if !r.Same(old[0]) {
+				return fmt.Errorf("kept as %s of %s, now %s of %s: %w", old[0].Amount, old[0].On, r.Amount, r.On, billing.ErrConflict)
+			}
+			return nil
+		}
+		isNew = true
+		if _, err := tx.ExecContext(ctx, `INSERT INTO partner_payments (partner, reference, paid_on, content) VALUES ($1, $2, $3, $4)`,
+			string(r.Partner), r.Reference, r.On.String(), string(body)); err != nil {
+			return err
+		}
+		return db.post(ctx, tx, []ledger.Entry{entry}, period.Month{})
+	})
+	return isNew, err
+}
+
+// Received implements [billing.Store].
+func (db *DB) Received(ctx context.Context) ([]billing.Received, error) {
+	return decode[billing.Received](ctx, db.read, `SELECT content FROM partner_payments ORDER BY paid_on, partner, reference`)
 }
 
 // decode reads one column of JSON into values.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -79,6 +80,13 @@ func allKept(ctx context.Context, tx *sql.Tx, vs []catalogue.Version) bool {
 
 // RecordDecision implements [catalogue.Store].
 func (db *DB) RecordDecision(ctx context.Context, base int64, d catalogue.Decision) error {
+	var screen []byte
+	if d.Screen != nil {
+		var err error
+		if screen, err = json.Marshal(d.Screen); err != nil {
+			return fmt.Errorf("record that %s was %s: %w", d.Ref, d.Verdict, err)
+		}
+	}
 	err := db.tx(ctx, func(tx *sql.Tx) error {
 		var made int
 		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM decisions WHERE kind = $1 AND id = $2 AND number = $3 AND verdict = $4 AND decided_by = $5`,
@@ -90,10 +98,10 @@ func (db *DB) RecordDecision(ctx context.Context, base int64, d catalogue.Decisi
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO decisions (seq, kind, id, number, digest, document_sha256, verdict, decided_by,
-			unauthenticated, decided_at, recorded_by, recorder_unauthenticated, recorded_at, reason)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+			unauthenticated, decided_at, recorded_by, recorder_unauthenticated, recorded_at, reason, screen)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
 			seq, string(d.Kind), d.ID, d.Number, d.Digest, d.Document, string(d.Verdict), d.By.Name, flag(d.By.Unauthenticated),
-			stamp(d.At), d.RecordedBy.Name, flag(d.RecordedBy.Unauthenticated), stamp(d.RecordedAt), d.Text)
+			stamp(d.At), d.RecordedBy.Name, flag(d.RecordedBy.Unauthenticated), stamp(d.RecordedAt), d.Text, string(screen))
 		return err
 	})
 	if err != nil {
@@ -141,7 +149,7 @@ func scanVersion(row interface{ Scan(...any) error }) (v catalogue.Version, err 
 // Decisions implements [catalogue.Store].
 func (db *DB) Decisions(ctx context.Context, q catalogue.Query) ([]catalogue.Decision, error) {
 	rows, err := db.read.QueryContext(ctx, `SELECT kind, id, number, digest, document_sha256, verdict, decided_by, unauthenticated, decided_at,
-		recorded_by, recorder_unauthenticated, recorded_at, reason FROM decisions`+catalogueWhere+` ORDER BY seq`,
+		recorded_by, recorder_unauthenticated, recorded_at, reason, screen FROM decisions`+catalogueWhere+` ORDER BY seq`,
 		string(q.Kind), q.ID, stamp(q.UpTo))
 	if err != nil {
 		return nil, fmt.Errorf("decisions: %w", err)
@@ -150,22 +158,73 @@ func (db *DB) Decisions(ctx context.Context, q catalogue.Query) ([]catalogue.Dec
 	var ds []catalogue.Decision
 	for rows.Next() {
 		var d catalogue.Decision
-		var at, recorded string
+		var at, recorded, screen string
 		var unauthenticated, recorder int
 		if err := rows.Scan(&d.Kind, &d.ID, &d.Number, &d.Digest, &d.Document, &d.Verdict, &d.By.Name, &unauthenticated, &at,
-			&d.RecordedBy.Name, &recorder, &recorded, &d.Text); err != nil {
+			&d.RecordedBy.Name, &recorder, &recorded, &d.Text, &screen); err != nil {
 			return nil, fmt.Errorf("decisions: %w", err)
 		}
 		d.By.Unauthenticated, d.RecordedBy.Unauthenticated = unauthenticated == 1, recorder == 1
-		var errAt, errRecorded error
+		var errAt, errRecorded, errScreen error
+		if screen != "" {
+			errScreen = json.Unmarshal([]byte(screen), &d.Screen)
+		}
 		d.At, errAt = unstamp(at)
 		d.RecordedAt, errRecorded = unstamp(recorded)
-		if err := errors.Join(errAt, errRecorded); err != nil {
+		if err := errors.Join(errAt, errRecorded, errScreen); err != nil {
 			return nil, fmt.Errorf("decision on %s: %w", d.Ref, err)
 		}
 		ds = append(ds, d)
 	}
 	return ds, rows.Err()
+}
+
+// RecordOverride implements [catalogue.Store].
+func (db *DB) RecordOverride(ctx context.Context, base int64, o catalogue.Override) error {
+	err := db.tx(ctx, func(tx *sql.Tx) error {
+		var made int
+		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM overrides WHERE kind = $1 AND id = $2 AND number = $3 AND finding = $4 AND overridden_by = $5`,
+			string(o.Kind), o.ID, o.Number, o.Finding, o.By.Name).Scan(&made); err != nil || made > 0 {
+			return err
+		}
+		seq, err := moveCatalogue(ctx, tx, base)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO overrides (seq, kind, id, number, digest, finding, overridden_by, unauthenticated, role, reason, recorded_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			seq, string(o.Kind), o.ID, o.Number, o.Digest, o.Finding, o.By.Name, flag(o.By.Unauthenticated), o.Role, o.Reason, stamp(o.At))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record that a finding of %s was overridden: %w", o.Ref, err)
+	}
+	return nil
+}
+
+// Overrides implements [catalogue.Store].
+func (db *DB) Overrides(ctx context.Context, q catalogue.Query) ([]catalogue.Override, error) {
+	rows, err := db.read.QueryContext(ctx, `SELECT kind, id, number, digest, finding, overridden_by, unauthenticated, role, reason, recorded_at
+		FROM overrides`+catalogueWhere+` ORDER BY seq`, string(q.Kind), q.ID, stamp(q.UpTo))
+	if err != nil {
+		return nil, fmt.Errorf("overrides: %w", err)
+	}
+	defer rows.Close()
+	var out []catalogue.Override
+	for rows.Next() {
+		var o catalogue.Override
+		var at string
+		var unauthenticated int
+		if err := rows.Scan(&o.Kind, &o.ID, &o.Number, &o.Digest, &o.Finding, &o.By.Name, &unauthenticated, &o.Role, &o.Reason, &at); err != nil {
+			return nil, fmt.Errorf("overrides: %w", err)
+		}
+		o.By.Unauthenticated = unauthenticated == 1
+		if o.At, err = unstamp(at); err != nil {
+			return nil, fmt.Errorf("override of a finding of %s: %w", o.Ref, err)
+		}
+		out = append(out, o)
+	}
+	return out, rows.Err()
 }
 
 // manyRefs is from where a whole kind is read instead of version by version.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"mete/internal/failpoint"
@@ -33,19 +34,19 @@ func (db *DB) SavePayoutRun(ctx context.Context, r payouts.Run) (payouts.Run, er
 	}
 	err = db.tx(ctx, func(tx *sql.Tx) error {
 		r.Revision, r.State, r.Approvals, r.SentBack = 1, payouts.RunPlanned, nil, nil
-		state, revision, err := db.lockRun(ctx, tx, r.ID)
+		was, err := db.lockRun(ctx, tx, r.ID)
 		switch {
 		case errors.Is(err, payouts.ErrNotFound):
 			_, err = tx.ExecContext(ctx, `INSERT INTO payout_runs (id, revision, pay_on, state) VALUES ($1, $2, $3, $4)`,
 				r.ID, r.Revision, r.PayOn.String(), string(r.State))
 		case err == nil:
-			r.Revision = revision + 1
-			err = db.replacePlan(ctx, tx, r, state)
+			r.Revision = was.Revision + 1
+			err = db.replacePlan(ctx, tx, r, was)
 		}
 		if err != nil {
 			return err
 		}
-		return insertPlan(ctx, tx, r, string(doc))
+		return db.insertPlan(ctx, tx, r, string(doc))
 	})
 	if unique(err) {
 		return r, fmt.Errorf("save run %s: a payee has an open payout in another run, or was paid again meanwhile; plan again: %w", r.ID, payouts.ErrConflict)
@@ -57,58 +58,79 @@ func (db *DB) SavePayoutRun(ctx context.Context, r payouts.Run) (payouts.Run, er
 }
 
 // replacePlan makes room for the next revision of a run.
-func (db *DB) replacePlan(ctx context.Context, tx *sql.Tx, r payouts.Run, state payouts.RunState) error {
+func (db *DB) replacePlan(ctx context.Context, tx *sql.Tx, r payouts.Run, was payouts.RunRow) error {
 	var attempts int
 	if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM payout_attempts a JOIN payouts p ON p.id = a.payout_id WHERE p.run_id = $1`, r.ID).Scan(&attempts); err != nil {
 		return err
 	}
+	state := payouts.RunState(was.State)
 	if attempts > 0 || state != payouts.RunPlanned && state != payouts.RunApproved && state != payouts.RunSentBack {
 		return fmt.Errorf("it is %s and %d of its payouts were handed over; plan another run of the day, number 2: %w", state, attempts, payouts.ErrState)
 	}
-	if _, err := tx.ExecContext(ctx, `UPDATE payouts SET state = 'cancelled', reason = $2 WHERE run_id = $1 AND state = 'planned'`,
-		r.ID, fmt.Sprintf("planned again as plan %d", r.Revision)); err != nil {
+	if err := db.cancelPlanned(ctx, tx, r.ID, payouts.PlannedAgain(r.Revision)); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `UPDATE payout_runs SET revision = $2, state = $3 WHERE id = $1`, r.ID, r.Revision, string(r.State))
 	return err
 }
 
-func insertPlan(ctx context.Context, tx *sql.Tx, r payouts.Run, doc string) error {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO payout_plans (run_id, revision, content, document, planned_at) VALUES ($1, $2, $3, $4, $5)`,
-		r.ID, r.Revision, r.Content, doc, stamp(r.PlannedAt)); err != nil {
+// cancelPlanned cancels the payouts of a run that are planned.
+func (db *DB) cancelPlanned(ctx context.Context, tx *sql.Tx, run, reason string) error {
+	ids, err := texts(ctx, tx, `UPDATE payouts SET state = $2, reason = $3 WHERE run_id = $1 AND state = 'planned' RETURNING id`, run, string(payouts.Cancelled), reason)
+	if err != nil {
 		return err
 	}
+	slices.Sort(ids)
+	rows := make([]payouts.Row, len(ids))
+	for i, id := range ids {
+		rows[i] = payouts.StateRow{ID: id, State: string(payouts.Cancelled), Reason: reason}
+	}
+	return db.keepFacts(ctx, tx, run, rows...)
+}
+
+// insertPlan keeps a revision of a run, whose row says so already.
+func (db *DB) insertPlan(ctx context.Context, tx *sql.Tx, r payouts.Run, doc string) error {
+	plan := payouts.PlanRow{Run: r.ID, Revision: r.Revision, Content: r.Content, Document: doc, PlannedAt: stamp(r.PlannedAt)}
+	if _, err := tx.ExecContext(ctx, `INSERT INTO payout_plans (run_id, revision, content, document, planned_at) VALUES ($1, $2, $3, $4, $5)`,
+		plan.Run, plan.Revision, plan.Content, plan.Document, plan.PlannedAt); err != nil {
+		return err
+	}
+	rows := []payouts.Row{payouts.RunRow{ID: r.ID, Revision: r.Revision, PayOn: r.PayOn.String(), State: string(r.State)}, plan}
 	for _, p := range r.Payouts {
 		body, err := json.Marshal(p)
 		if err != nil {
 			return err
 		}
-		replaces := sql.NullString{String: p.Replaces, Valid: p.Replaces != ""}
+		row := payouts.PayoutRow{ID: p.ID, Run: r.ID, Revision: r.Revision, Partner: string(p.Partner), Currency: string(p.Amount.Currency), Minor: p.Amount.Minor,
+			Account: p.Account, PayOn: p.PayOn.String(), Replaces: p.Replaces, Document: string(body), State: string(p.State)}
+		replaces := sql.NullString{String: row.Replaces, Valid: row.Replaces != ""}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO payouts (id, run_id, revision, partner, currency, amount_minor, account, pay_on, replaces, document, state, reason)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '')`,
-			p.ID, r.ID, r.Revision, string(p.Partner), string(p.Amount.Currency), p.Amount.Minor, p.Account, p.PayOn.String(), replaces, string(body), string(p.State)); err != nil {
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+			row.ID, row.Run, row.Revision, row.Partner, row.Currency, row.Minor, row.Account, row.PayOn, replaces, row.Document, row.State, row.Reason); err != nil {
 			return fmt.Errorf("payout %s to %s: %w", p.ID, p.Partner, err)
 		}
+		rows = append(rows, row)
 	}
-	return nil
+	return db.keepFacts(ctx, tx, r.ID, rows...)
 }
 
 // lockRun holds the run's row until commit: all that changes a run or its payouts
 // takes this lock first.
-func (db *DB) lockRun(ctx context.Context, tx *sql.Tx, id string) (state payouts.RunState, revision int, err error) {
-	var text string
-	err = tx.QueryRowContext(ctx, `SELECT state, revision FROM payout_runs WHERE id = $1`+db.engine.lockRow, id).Scan(&text, &revision)
+func (db *DB) lockRun(ctx context.Context, tx *sql.Tx, id string) (payouts.RunRow, error) {
+	r := payouts.RunRow{ID: id}
+	err := tx.QueryRowContext(ctx, `SELECT revision, pay_on, state FROM payout_runs WHERE id = $1`+db.engine.lockRow, id).Scan(&r.Revision, &r.PayOn, &r.State)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = fmt.Errorf("run %s: %w", id, payouts.ErrNotFound)
 	}
-	return payouts.RunState(text), revision, err
+	return r, err
 }
 
 // ChangePayoutRun implements [payouts.Store].
 func (db *DB) ChangePayoutRun(ctx context.Context, id string, decide func(payouts.Run) (payouts.Run, error)) (payouts.Run, error) {
 	var kept payouts.Run
 	err := db.tx(ctx, func(tx *sql.Tx) error {
-		if _, _, err := db.lockRun(ctx, tx, id); err != nil {
+		was, err := db.lockRun(ctx, tx, id)
+		if err != nil {
 			return err
 		}
 		old, err := loadRun(ctx, tx, id)
@@ -120,25 +142,16 @@ func (db *DB) ChangePayoutRun(ctx context.Context, id string, decide func(payout
 			return err
 		}
 		for _, a := range next.Approvals[min(len(old.Approvals), len(next.Approvals)):] {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO payout_approvals (run_id, revision, approver, approved_by, content, approved_at, unauthenticated)
-				VALUES ($1, $2, $3, $4, $5, $6, $7)`, id, old.Revision, strings.ToLower(strings.TrimSpace(a.By)), a.By, a.Content, stamp(a.At), flag(a.Unauthenticated)); err != nil {
+			if err := db.insertApproval(ctx, tx, a, old); err != nil {
 				return err
 			}
 		}
-		if back := next.SentBack; back != nil && old.SentBack == nil {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO payout_returns (run_id, revision, sent_by, sent_at, reason) VALUES ($1, $2, $3, $4, $5)`,
-				id, old.Revision, back.By, stamp(back.At), back.Reason); err != nil {
-				return err
-			}
-			if _, err := tx.ExecContext(ctx, `UPDATE payouts SET state = 'cancelled', reason = $2 WHERE run_id = $1 AND state = 'planned'`,
-				id, "run sent back: "+back.Reason); err != nil {
+		if next.SentBack != nil && old.SentBack == nil {
+			if err := db.insertReturn(ctx, tx, *next.SentBack, old); err != nil {
 				return err
 			}
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE payout_runs SET state = $2 WHERE id = $1`, id, string(next.State)); err != nil {
-			return err
-		}
-		if err := progress(ctx, tx, id, next.State); err != nil {
+		if err := db.moveRun(ctx, tx, was, next.State); err != nil {
 			return err
 		}
 		kept, err = loadRun(ctx, tx, id)
@@ -147,21 +160,49 @@ func (db *DB) ChangePayoutRun(ctx context.Context, id string, decide func(payout
 	return kept, err
 }
 
-// progress moves a submitted run on to what its payouts say.
-func progress(ctx context.Context, tx *sql.Tx, run string, now payouts.RunState) error {
-	if now != payouts.RunSubmitted && now != payouts.RunPartSettled && now != payouts.RunSettled {
-		return nil
-	}
-	names, err := texts(ctx, tx, `SELECT p.state FROM payouts p JOIN payout_runs r ON r.id = p.run_id AND r.revision = p.revision WHERE r.id = $1`, run)
-	if err != nil {
+func (db *DB) insertApproval(ctx context.Context, tx *sql.Tx, a payouts.Approval, r payouts.Run) error {
+	row := payouts.ApprovalRow{Run: r.ID, Revision: r.Revision, Approver: a.Approver(), By: a.By, Content: a.Content, At: stamp(a.At), Unauthenticated: flag(a.Unauthenticated)}
+	if _, err := tx.ExecContext(ctx, `INSERT INTO payout_approvals (run_id, revision, approver, approved_by, content, approved_at, unauthenticated)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)`, row.Run, row.Revision, row.Approver, row.By, row.Content, row.At, row.Unauthenticated); err != nil {
 		return err
 	}
-	states := make([]payouts.State, len(names))
-	for i, s := range names {
-		states[i] = payouts.State(s)
+	return db.keepFacts(ctx, tx, r.ID, row)
+}
+
+// insertReturn keeps that a run was sent back, and cancels its payouts.
+func (db *DB) insertReturn(ctx context.Context, tx *sql.Tx, b payouts.SentBack, r payouts.Run) error {
+	row := payouts.ReturnRow{Run: r.ID, Revision: r.Revision, By: b.By, At: stamp(b.At), Reason: b.Reason}
+	if _, err := tx.ExecContext(ctx, `INSERT INTO payout_returns (run_id, revision, sent_by, sent_at, reason) VALUES ($1, $2, $3, $4, $5)`,
+		row.Run, row.Revision, row.By, row.At, row.Reason); err != nil {
+		return err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE payout_runs SET state = $2 WHERE id = $1`, run, string(payouts.Progress(states)))
-	return err
+	if err := db.keepFacts(ctx, tx, r.ID, row); err != nil {
+		return err
+	}
+	return db.cancelPlanned(ctx, tx, r.ID, b.Cancels())
+}
+
+// moveRun moves a run to a state; one that was handed over, to what its payouts say.
+func (db *DB) moveRun(ctx context.Context, tx *sql.Tx, was payouts.RunRow, to payouts.RunState) error {
+	if to.HandedOver() {
+		names, err := texts(ctx, tx, `SELECT state FROM payouts WHERE run_id = $1 AND revision = $2`, was.ID, was.Revision)
+		if err != nil {
+			return err
+		}
+		states := make([]payouts.State, len(names))
+		for i, s := range names {
+			states[i] = payouts.State(s)
+		}
+		to = payouts.Progress(states)
+	}
+	if was.State == string(to) {
+		return nil
+	}
+	was.State = string(to)
+	if _, err := tx.ExecContext(ctx, `UPDATE payout_runs SET state = $2 WHERE id = $1`, was.ID, was.State); err != nil {
+		return err
+	}
+	return db.keepFacts(ctx, tx, was.ID, was)
 }
 
 // ChangePayout implements [payouts.Store].
@@ -178,7 +219,7 @@ func (db *DB) ChangePayout(ctx context.Context, id string, decide func(payouts.H
 		if err != nil {
 			return err
 		}
-		state, _, err := db.lockRun(ctx, tx, run)
+		was, err := db.lockRun(ctx, tx, run)
 		if err != nil {
 			return err
 		}
@@ -194,7 +235,7 @@ func (db *DB) ChangePayout(ctx context.Context, id string, decide func(payouts.H
 		if err := db.keepStep(ctx, tx, kept, step); err != nil {
 			return err
 		}
-		if err := progress(ctx, tx, run, state); err != nil {
+		if err := db.moveRun(ctx, tx, was, payouts.RunState(was.State)); err != nil {
 			return err
 		}
 		if found, err = loadPayouts(ctx, tx, payouts.PayoutFilter{ID: id}); err != nil {
@@ -215,24 +256,36 @@ func (db *DB) keepStep(ctx context.Context, tx *sql.Tx, h payouts.History, s pay
 	if err != nil {
 		return err
 	}
+	var rows []payouts.Row
 	if a := s.Attempt; a != nil {
+		r := payouts.AttemptRow{Payout: h.ID, Number: a.Number, Key: a.Key, ParamsHash: a.ParamsHash, At: stamp(a.At), BookedOn: on}
 		_, err = tx.ExecContext(ctx, `INSERT INTO payout_attempts (payout_id, number, key, params_hash, attempted_at, booked_on) VALUES ($1, $2, $3, $4, $5, $6)`,
-			h.ID, a.Number, a.Key, a.ParamsHash, stamp(a.At), on)
+			r.Payout, r.Number, r.Key, r.ParamsHash, r.At, r.BookedOn)
+		rows = append(rows, r)
 	}
-	if r := s.Receipt; r != nil && err == nil {
+	if t := s.Receipt; t != nil && err == nil {
+		r := payouts.ReceiptRow{Payout: h.ID, Number: h.Attempt.Number, Outcome: string(t.Outcome), Ref: t.Ref, On: t.On.String(), Reason: t.Reason}
 		_, err = tx.ExecContext(ctx, `INSERT INTO payout_receipts (payout_id, number, outcome, ref, told_on, reason) VALUES ($1, $2, $3, $4, $5, $6)`,
-			h.ID, h.Attempt.Number, string(r.Outcome), r.Ref, r.On.String(), r.Reason)
+			r.Payout, r.Number, r.Outcome, r.Ref, r.On, r.Reason)
+		rows = append(rows, r)
 	}
 	if c := s.Confirmation; c != nil && err == nil {
+		r := payouts.ConfirmationRow{Payout: h.ID, Outcome: string(c.Outcome), Minor: c.Amount.Minor, BankOn: c.BankOn.String(), BankRef: c.BankRef,
+			Reason: c.Reason, By: c.By, At: stamp(c.At), Source: c.Source, BookedOn: on}
 		_, err = tx.ExecContext(ctx, `INSERT INTO payout_confirmations (payout_id, outcome, amount_minor, bank_on, bank_ref, reason, imported_by, imported_at, source, booked_on)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-			h.ID, string(c.Outcome), c.Amount.Minor, c.BankOn.String(), c.BankRef, c.Reason, c.By, stamp(c.At), c.Source, on)
+			r.Payout, r.Outcome, r.Minor, r.BankOn, r.BankRef, r.Reason, r.By, r.At, r.Source, r.BookedOn)
+		rows = append(rows, r)
 	}
-	if err != nil || s.To == "" {
+	if s.To != "" && err == nil {
+		r := payouts.StateRow{ID: h.ID, State: string(s.To), Reason: s.Reason}
+		_, err = tx.ExecContext(ctx, `UPDATE payouts SET state = $2, reason = $3 WHERE id = $1`, r.ID, r.State, r.Reason)
+		rows = append(rows, r)
+	}
+	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE payouts SET state = $2, reason = $3 WHERE id = $1`, h.ID, string(s.To), s.Reason)
-	return err
+	return db.keepFacts(ctx, tx, h.Run, rows...)
 }
 
 // bookOnce decides the day an entry is booked on and books it. It answers that day,
@@ -274,7 +327,7 @@ func (db *DB) ChangeHold(ctx context.Context, id string, decide func(*payouts.Ho
 		if err != nil {
 			return err
 		}
-		if err := insertHold(ctx, tx, next, on); err != nil {
+		if err := db.insertHold(ctx, tx, next, on); err != nil {
 			return err
 		}
 		if found, err = loadHolds(ctx, tx, payouts.HoldFilter{ID: id}); err != nil {
@@ -290,15 +343,18 @@ func (db *DB) ChangeHold(ctx context.Context, id string, decide func(*payouts.Ho
 }
 
 // insertHold keeps the newest fact of a hold.
-func insertHold(ctx context.Context, tx *sql.Tx, h payouts.Hold, booked string) error {
-	fact, why, by, at, on := "place", h.Reason, h.By, h.At, h.On
+func (db *DB) insertHold(ctx context.Context, tx *sql.Tx, h payouts.Hold, booked string) error {
+	r := payouts.HoldRow{Hold: h.ID, Step: payouts.HoldPlaced, Partner: string(h.Partner), Currency: string(h.Currency), Minor: h.Amount.Minor, All: flag(h.All),
+		Reason: h.Reason, Until: h.Until.String(), By: h.By, At: stamp(h.At), On: h.On.String(), BookedOn: booked}
 	if h.Released {
-		fact, why, by, at, on = "release", h.ReleaseWhy, h.ReleasedBy, h.ReleasedAt, h.ReleasedOn
+		r.Step, r.Reason, r.By, r.At, r.On = payouts.HoldReleased, h.ReleaseWhy, h.ReleasedBy, stamp(h.ReleasedAt), h.ReleasedOn.String()
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO payout_holds (hold_id, fact, partner, currency, amount_minor, everything, reason, until_on, done_by, done_at, done_on, booked_on)
+	if _, err := tx.ExecContext(ctx, `INSERT INTO payout_holds (hold_id, fact, partner, currency, amount_minor, everything, reason, until_on, done_by, done_at, done_on, booked_on)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		h.ID, fact, string(h.Partner), string(h.Currency), h.Amount.Minor, flag(h.All), why, h.Until.String(), by, stamp(at), on.String(), booked)
-	return err
+		r.Hold, r.Step, r.Partner, r.Currency, r.Minor, r.All, r.Reason, r.Until, r.By, r.At, r.On, r.BookedOn); err != nil {
+		return err
+	}
+	return db.keepFacts(ctx, tx, "", r)
 }
 
 // PayoutRun implements [payouts.Store].

@@ -58,6 +58,7 @@ func TestPayoutFactsStand(t *testing.T) {
 			`UPDATE payout_confirmations SET amount_minor = 1`, `DELETE FROM payout_confirmations`,
 			`UPDATE payout_holds SET amount_minor = 1`, `DELETE FROM payout_holds`,
 			`DELETE FROM payouts`,
+			`UPDATE payout_facts SET digest = chain`, `DELETE FROM payout_facts`, `UPDATE payout_head SET seq = -2`, `INSERT INTO payout_head VALUES (2, 0)`,
 			`INSERT INTO payout_attempts VALUES ('` + p.ID + `', 2, 'k', 'h', '', '')`,
 			`INSERT INTO payout_attempts VALUES ('` + p.ID + `', 1, 'k', 'h', '', '')`,
 		} {
@@ -125,4 +126,38 @@ func TestOnePayoutOpen(t *testing.T) {
 			t.Errorf("of another partner: %d, %v", len(none), err)
 		}
 	})
+}
+
+// TestFactsOfOlderStore opens a store that kept payouts before there were facts: each
+// row gets one, once. What was taken away by hand is not given back.
+func TestFactsOfOlderStore(t *testing.T) {
+	for name, dsn := range map[string]string{"sqlite": sqliteDSN(t), "postgres": pgtest.New(t)} {
+		t.Run(name, func(t *testing.T) {
+			reopened := func(queries ...string) *payouts.Desk {
+				db := openTest(t, dsn)
+				for _, q := range queries {
+					if _, err := db.write.ExecContext(t.Context(), q); err != nil {
+						t.Fatal(err)
+					}
+				}
+				db = openTest(t, dsn)
+				return &payouts.Desk{Store: db, Books: db}
+			}
+			unguard := `DROP TRIGGER payout_facts_no_delete`
+			if name == "postgres" {
+				unguard = `ALTER TABLE payout_facts DISABLE TRIGGER ALL`
+			}
+			payoutstest.World(t, openTest(t, dsn))
+			payoutstest.Sound(t, reopened(unguard, `DELETE FROM payout_facts`, `UPDATE payout_head SET seq = -1`))
+			for what, queries := range map[string][]string{
+				"facts deleted":          {`DELETE FROM payout_facts`},
+				"facts and head deleted": {`DELETE FROM payout_head`},
+			} {
+				a, err := reopened(queries...).Check(t.Context())
+				if err != nil || len(a.Findings) == 0 {
+					t.Errorf("%s: %v, %v", what, a.Findings, err)
+				}
+			}
+		})
+	}
 }

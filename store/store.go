@@ -72,6 +72,10 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 		db.Close()
 		return nil, fmt.Errorf("open store %s: schema: %w", db.engine.name, err)
 	}
+	if err := db.beginFacts(ctx); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open store %s: %w", db.engine.name, err)
+	}
 	return db, nil
 }
 

@@ -40,6 +40,8 @@ func TestStore(t *testing.T, open func(t *testing.T) Books) {
 		{"two closes at once go on under one manifest", testTwoCloses},
 		{"booking dates leave closed months", testBookedOn},
 		{"scorecards are frozen", testScorecards},
+		{"placements are frozen", testPlacements},
+		{"appeals are added to", testAppeals},
 		{"a pricing is kept once", testPriced},
 		{"the newest pricing before a close", testNewest},
 		{"attributions are the newest, and can be withdrawn", testAttributions},
@@ -47,8 +49,11 @@ func TestStore(t *testing.T, open func(t *testing.T) Books) {
 		{"statements are found by month and partner", testStatements},
 		{"a statement is issued once", testIssue},
 		{"reserve is open until it is released", testLayers},
+		{"fees earned over months are kept with their statement", testDeferred},
 		{"adjustments are proposed, approved, carried", testAdjustments},
 		{"a receipt is booked once", testReceipts},
+		{"what a partner paid is booked once, and no more than it owes", testReceived},
+		{"a checkpoint only moves on", testCheckpoints},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
@@ -254,6 +259,53 @@ func testScorecards(t *testing.T, s Books) {
 	}
 }
 
+func testPlacements(t *testing.T, s Books) {
+	ctx := t.Context()
+	Begin(t, s, jan)
+	apps := []billing.Placement{
+		{App: "b", Month: jan, NotScored: "no calls", Requirements: []pricing.Requirement{}},
+		{App: "a", Month: jan, Eligible: true, Requirements: []pricing.Requirement{{Needs: "within > 0.9", Holds: true, Measured: []pricing.Measured{{Measure: "within", Value: "0.95"}}}}},
+	}
+	for range 2 {
+		is(t, "freeze", s.FreezePlacements(ctx, jan, apps), nil)
+	}
+	same(t, "kept, in order of app", must[[]billing.Placement](t)(s.Placements(ctx, jan)), []billing.Placement{apps[1], apps[0]})
+	is(t, "another", s.FreezePlacements(ctx, jan, []billing.Placement{{App: "c", Month: jan}, {App: "b", Month: jan, Eligible: true}}), billing.ErrConflict)
+	if got := must[[]billing.Placement](t)(s.Placements(ctx, jan)); len(got) != 2 {
+		t.Errorf("a refused freeze left %d apps, want 2", len(got))
+	}
+	if got := must[[]billing.Placement](t)(s.Placements(ctx, feb)); len(got) != 0 {
+		t.Errorf("another month has %d apps", len(got))
+	}
+}
+
+func testAppeals(t *testing.T, s Books) {
+	ctx := t.Context()
+	at := time.Date(2026, 2, 3, 9, 0, 0, 0, time.UTC)
+	first := billing.Appeal{ID: "AP-2", App: "a", Month: jan, Measure: "availability", Number: 1, Measured: "0.9", Reason: "the gateway's", OpenedBy: "n.roy", OpenedAt: at}
+	second := billing.Appeal{ID: "AP-1", App: "b", Month: jan, Measure: "calls", Number: 1, Reason: "more", OpenedBy: "n.roy", OpenedAt: at.Add(time.Second)}
+	for range 2 {
+		is(t, "open", s.OpenAppeal(ctx, first), nil)
+		is(t, "open another", s.OpenAppeal(ctx, second), nil)
+	}
+	other := first
+	other.Reason = "mine"
+	is(t, "another under the same ID", s.OpenAppeal(ctx, other), billing.ErrConflict)
+	yes := billing.AppealDecision{Accepted: true, Value: "0.99", Reason: "so it was", By: "s.lind", At: at.Add(time.Hour)}
+	is(t, "decide what was never opened", s.DecideAppeal(ctx, "AP-9", yes), billing.ErrNotFound)
+	for range 2 {
+		is(t, "decide", s.DecideAppeal(ctx, "AP-2", yes), nil)
+	}
+	is(t, "decide otherwise", s.DecideAppeal(ctx, "AP-2", billing.AppealDecision{Reason: "no", By: "s.lind", At: at}), billing.ErrConflict)
+	first.Decision = &yes
+	same(t, "oldest first", must[[]billing.Appeal](t)(s.Appeals(ctx)), []billing.Appeal{first, second})
+	for i, bad := range []billing.AppealDecision{{Reason: "a", By: "p"}, {Reason: "b", By: "q"}} {
+		if err := s.DecideAppeal(ctx, "AP-1", bad); (err == nil) != (i == 0) {
+			t.Errorf("decision %d: %v", i, err)
+		}
+	}
+}
+
 // Priced is a pricing of a group by a close, with one line and one attribution.
 func Priced(close, m period.Month, group, amount string, sales ...string) billing.Priced {
 	p := billing.Priced{Close: close, Month: m, Group: group, Input: "i" + amount}
@@ -447,6 +499,49 @@ func testLayers(t *testing.T, s Books) {
 	}
 }
 
+func testReceived(t *testing.T, s Books) {
+	ctx := t.Context()
+	day := period.Date{Year: 2026, Month: 2, Day: 3}
+	owes := ledger.Entry{ID: "owes", Kind: "test", ValueOn: day, BookedOn: day, Postings: []ledger.Posting{
+		{Account: ledger.ReceivablePartner("quill"), Amount: USD("100.00")}, {Account: ledger.Income("share"), Amount: USD("-100.00")}}}
+	is(t, "owes", s.Post(ctx, owes), nil)
+	r := billing.Received{Partner: "quill", Reference: "W-1", On: day, Amount: USD("60.00"), Rail: "manual", BookedOn: day, By: "m.ortiz"}
+	for i := range 2 {
+		isNew, err := s.CommitReceived(ctx, r, r.Entry())
+		if err != nil || isNew != (i == 0) {
+			t.Errorf("time %d: new %t, %v", i+1, isNew, err)
+		}
+	}
+	other := r
+	other.Amount = USD("1.00")
+	_, err := s.CommitReceived(ctx, other, other.Entry())
+	is(t, "another amount under the reference", err, billing.ErrConflict)
+	more := r
+	more.Reference, more.Amount = "W-2", USD("40.01")
+	_, err = s.CommitReceived(ctx, more, more.Entry())
+	is(t, "more than is owed", err, ledger.ErrGuard)
+	same(t, "received", must[[]billing.Received](t)(s.Received(ctx)), []billing.Received{r})
+}
+
+func testDeferred(t *testing.T, s Books) {
+	ctx := t.Context()
+	Begin(t, s, jan)
+	st := Statement("northwind", jan, "-120.00")
+	st.Lines[0].Part, st.Lines[0].Class, st.Lines[0].Section = "fee", metering.Certification, billing.Charges
+	st.Lines[0].Deferral = &pricing.Deferral{Months: 12, Charged: USD("120.00"), Back: USD("0.00")}
+	want := billing.Deferred{
+		Statement: st.ID, Line: 1, Month: jan, Partner: "northwind", Fee: billing.Fee{Contract: "northwind-c", Rule: "subscriptions", Part: "fee"},
+		Of: jan, Months: 12, Charged: USD("120.00"), Back: USD("0.00"), From: ledger.Deferred("certification"), To: ledger.Income("certification"),
+	}
+	for range 2 {
+		Commit(t, s, st)
+	}
+	deferred := must[[]billing.Deferred](t)
+	same(t, "before January", len(deferred(s.Deferred(ctx, jan))), 0)
+	same(t, "before February", deferred(s.Deferred(ctx, feb)), []billing.Deferred{want})
+	same(t, "long after", deferred(s.Deferred(ctx, feb.Add(48))), []billing.Deferred{want})
+}
+
 func testAdjustments(t *testing.T, s Books) {
 	ctx := t.Context()
 	a := billing.Adjustment{ID: "A-1", Partner: "northwind", Amount: USD("36.00"), Account: "share", Corrects: jan, Reason: "dispute D-17", Evidence: "letter", ProposedBy: "m.ortiz", ProposedAt: at}
@@ -517,4 +612,56 @@ func testReceipts(t *testing.T, s Books) {
 	if got := must[[]billing.Receipt](t)(s.Receipts(ctx)); len(got) != 2 {
 		t.Errorf("%d receipts after a refused one, want 2", len(got))
 	}
+}
+
+func testCheckpoints(t *testing.T, s Books) {
+	ctx := t.Context()
+	at := func(stream string, announced int64, sequences ...uint64) billing.Checkpoint {
+		c := billing.Checkpoint{Stream: stream, Announced: announced, At: at}
+		for p, n := range sequences {
+			c.Cutoff = append(c.Cutoff, metering.PartitionCutoff{Incarnation: 1, Partition: p, Sequence: n})
+			c.Messages += int64(n)
+		}
+		return c
+	}
+	newest := func(stream string, want billing.Checkpoint) {
+		t.Helper()
+		if got := must[billing.Checkpoint](t)(s.Checkpoint(ctx, stream)); !reflect.DeepEqual(got, want) {
+			t.Errorf("the checkpoint of %s is %+v, want %+v", stream, got, want)
+		}
+	}
+	move := func(c billing.Checkpoint, want bool) {
+		t.Helper()
+		if got := must[bool](t)(s.MoveCheckpoint(ctx, c)); got != want {
+			t.Errorf("moved to %s: %v, want %v", c.Cutoff, got, want)
+		}
+	}
+	newest("a", billing.Checkpoint{})
+	first, second := at("a", 50, 10, 7), at("a", 60, 10, 9)
+	move(first, true)
+	move(first, false) // again
+	newest("a", first)
+	newest("b", billing.Checkpoint{})
+	move(second, true)
+	move(first, false)              // back
+	move(at("a", 70, 30, 8), false) // back in one partition
+	move(at("a", 70, 30), false)    // without one of them
+	newest("a", second)
+	other := second
+	other.Announced++
+	_, err := s.MoveCheckpoint(ctx, other)
+	is(t, "the same place, other totals", err, billing.ErrConflict)
+	move(at("b", 3, 1, 1), true)
+	newest("a", second)
+
+	var all sync.WaitGroup
+	for n := range uint64(8) {
+		all.Go(func() {
+			if _, err := s.MoveCheckpoint(ctx, at("c", int64(n), n+1, n+1)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	newest("c", at("c", 7, 8, 8))
 }

@@ -20,6 +20,7 @@ type Memory struct {
 	head      int64
 	versions  []catalogue.Version
 	decisions []catalogue.Decision
+	overrides []catalogue.Override
 }
 
 var _ catalogue.Store = (*Memory)(nil)
@@ -87,6 +88,39 @@ func (m *Memory) RecordDecision(_ context.Context, base int64, d catalogue.Decis
 	m.decisions = append(m.decisions, d)
 	m.head++
 	return nil
+}
+
+// RecordOverride implements [catalogue.Store].
+func (m *Memory) RecordOverride(_ context.Context, base int64, o catalogue.Override) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, made := range m.overrides {
+		if made.Ref == o.Ref && made.Finding == o.Finding && made.By.Name == o.By.Name {
+			return nil
+		}
+	}
+	if base != m.head {
+		return catalogue.ErrConflict
+	}
+	if i := m.find(o.Ref); i < 0 || m.versions[i].Digest != o.Digest {
+		return fmt.Errorf("%s: %w", o.Ref, catalogue.ErrUnknown)
+	}
+	m.overrides = append(m.overrides, o)
+	m.head++
+	return nil
+}
+
+// Overrides implements [catalogue.Store].
+func (m *Memory) Overrides(_ context.Context, q catalogue.Query) ([]catalogue.Override, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []catalogue.Override
+	for _, o := range m.overrides {
+		if chosen(q, o.Ref, o.At) {
+			out = append(out, o)
+		}
+	}
+	return out, nil
 }
 
 func chosen(q catalogue.Query, r catalogue.Ref, at time.Time) bool {

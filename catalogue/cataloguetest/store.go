@@ -3,12 +3,14 @@ package cataloguetest
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"mete/catalogue"
+	"mete/compliance"
 	"mete/period"
 )
 
@@ -34,6 +36,7 @@ func TestStore(t *testing.T, open func(t *testing.T) catalogue.Store) {
 	t.Run("kept as recorded", func(t *testing.T) { testKept(t, open(t)) })
 	t.Run("repeat and conflict", func(t *testing.T) { testRepeat(t, open(t)) })
 	t.Run("decisions", func(t *testing.T) { testDecisions(t, open(t)) })
+	t.Run("overrides", func(t *testing.T) { testOverrides(t, open(t)) })
 	t.Run("load", func(t *testing.T) { testLoad(t, open(t)) })
 	t.Run("one of many writers", func(t *testing.T) { testWriters(t, open(t)) })
 }
@@ -104,6 +107,51 @@ func testDecisions(t *testing.T, s catalogue.Store) {
 	must(t, err)
 	if !slices.Equal(ds, []catalogue.Decision{approve}) {
 		t.Errorf("decisions recorded in the first hour: %+v", ds)
+	}
+}
+
+// What the compliance screen found is kept with an approval, and who overrode it.
+func testOverrides(t *testing.T, s catalogue.Store) {
+	ctx := t.Context()
+	v := version("a", 1, noon)
+	must(t, s.RecordVersions(ctx, 0, []catalogue.Version{v}))
+	o := catalogue.Override{Ref: v.Ref, Finding: "certified-api-price/calls", By: catalogue.Person{Name: "lex", Unauthenticated: true},
+		Role: catalogue.RoleLegal, Reason: "ONC letter of 2026-09-01, “Ünclear”", At: noon.Add(time.Minute)}
+	wantConflict(t, s.RecordOverride(ctx, 0, o))
+	must(t, s.RecordOverride(ctx, 1, o))
+	must(t, s.RecordOverride(ctx, 1, o))
+	wantHead(t, s, 2)
+	second := o
+	second.Finding, second.By = "certified-api-cost-basis/calls", catalogue.Person{Name: "lea"}
+	must(t, s.RecordOverride(ctx, 2, second))
+	wrong := o
+	wrong.Digest, wrong.By.Name = "another", "lou"
+	if err := s.RecordOverride(ctx, 3, wrong); err == nil {
+		t.Error("an override of a digest that no version has was kept")
+	}
+	wantHead(t, s, 3)
+	for q, want := range map[catalogue.Query][]catalogue.Override{
+		{}:                      {o, second},
+		{ID: "b"}:               nil,
+		{UpTo: noon}:            nil,
+		{Kind: v.Kind, ID: "a"}: {o, second},
+	} {
+		got, err := s.Overrides(ctx, q)
+		must(t, err)
+		if !slices.Equal(got, want) {
+			t.Errorf("overrides of %+v: %+v", q, got)
+		}
+	}
+
+	d := catalogue.Decision{Ref: v.Ref, Verdict: catalogue.Approve, By: catalogue.Person{Name: "bo"}, At: noon.Add(time.Hour), RecordedAt: noon.Add(time.Hour), Document: "hash",
+		Screen: &compliance.Result{Rules: "digest", On: period.Date{Year: 2026, Month: 10, Day: 1}, Settings: compliance.Settings{CertifiedDeveloper: true},
+			Findings: []compliance.Finding{{ID: "certified-api-price/calls", Severity: compliance.Block, Citation: []string{"45 CFR 170.404"}, Line: 9,
+				Override: &compliance.Override{Finding: "certified-api-price/calls", By: "lex", Reason: o.Reason}}}}}
+	must(t, s.RecordDecision(ctx, 3, d))
+	ds, err := s.Decisions(ctx, catalogue.Query{})
+	must(t, err)
+	if !reflect.DeepEqual(ds, []catalogue.Decision{d}) {
+		t.Errorf("decisions %+v, found %+v", ds, ds[0].Screen)
 	}
 }
 

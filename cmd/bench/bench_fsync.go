@@ -27,7 +27,7 @@ func FsyncLimit(ctx context.Context) (Limit, error) {
 	return Limit{Name: "durable 8 KiB writes", Value: m.perSecond}, err
 }
 
-func benchFsync(ctx context.Context, emit func(Result)) error {
+func benchFsync(ctx context.Context, _ bool, emit func(Result)) error {
 	m, err := fsyncs(ctx)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func fsyncs(ctx context.Context) (fsyncRates, error) {
 	measured.Lock()
 	defer measured.Unlock()
 	if measured.rates == nil {
-		m, err := measureFsync(ctx, os.TempDir(), fsyncRound)
+		m, err := measureFsync(ctx, os.TempDir(), fsyncBlock, fsyncRound)
 		if err != nil {
 			return fsyncRates{}, err
 		}
@@ -69,17 +69,17 @@ func fsyncs(ctx context.Context) (fsyncRates, error) {
 // measureFsync overwrites a file of fixed size block by block with fdatasync
 // after each, as a database does with a recycled log: no change of the file's
 // size, hence one flush per write and nothing else.
-func measureFsync(ctx context.Context, dir string, round time.Duration) (_ fsyncRates, err error) {
+func measureFsync(ctx context.Context, dir string, size int, round time.Duration) (_ fsyncRates, err error) {
 	f, err := os.CreateTemp(dir, "mete-bench-fsync-")
 	if err != nil {
 		return fsyncRates{}, err
 	}
 	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
-	block := make([]byte, fsyncBlock)
+	block := make([]byte, size)
 	for i := range block {
 		block[i] = byte(i*7 + 1) // not zeros: some disks store those for free
 	}
-	for at := int64(0); at < fsyncFile; at += fsyncBlock {
+	for at := int64(0); at < fsyncFile; at += int64(size) {
 		if _, err := f.WriteAt(block, at); err != nil {
 			return fsyncRates{}, err
 		}
@@ -90,7 +90,7 @@ func measureFsync(ctx context.Context, dir string, round time.Duration) (_ fsync
 	var n int64
 	write := func() (time.Duration, error) {
 		began := time.Now()
-		if _, err := f.WriteAt(block, n*fsyncBlock%fsyncFile); err != nil {
+		if _, err := f.WriteAt(block, n*int64(size)%fsyncFile); err != nil {
 			return 0, err
 		}
 		if err := syscall.Fdatasync(int(f.Fd())); err != nil {

@@ -17,7 +17,6 @@ import (
 	"mete/metering/httpin"
 	"mete/metering/jetstream"
 	"mete/metering/sqlite"
-	"mete/partner"
 )
 
 // The load of benchIngest.
@@ -25,194 +24,256 @@ const (
 	ingestEvents  = 100_000
 	ingestBatch   = 500
 	ingestSenders = 8
+
+	publishEvents = 400_000
+	publishBatch  = 2_000
+	publishers    = 8
 )
 
-// benchIngest sends batches of 500 CloudEvents over HTTP to the whole way in (decode,
-// guard, validate, durable publish) while the worker stores them, until all are in
-// the SQLite store. The limit of the whole is the slowest part alone: the store fed
-// with the same events from memory.
-func benchIngest(ctx context.Context, emit func(Result)) error {
+// benchIngest measures the way of events hop by hop, each hop beside its own limit:
+// into the stream, from HTTP into the stream, and from the stream into either store.
+func benchIngest(ctx context.Context, _ bool, emit func(Result)) error {
 	dir, err := os.MkdirTemp("", "mete-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	bodies := make([][]byte, ingestEvents/ingestBatch)
-	for i := range bodies {
-		bodies[i] = ingestBody(i)
+	if err := publishing(ctx, filepath.Join(dir, "publish"), emit); err != nil {
+		return err
 	}
-	accepted, stored, err := ingestAll(ctx, dir, bodies)
+	if err := posting(ctx, filepath.Join(dir, "post"), emit); err != nil {
+		return err
+	}
+	return draining(ctx, dir, emit)
+}
+
+// broker is the embedded broker with its stream.
+type broker struct {
+	server  *jetstream.Server
+	streams *jetstream.Streams
+	close   func()
+}
+
+func startBroker(ctx context.Context, dir string) (*broker, error) {
+	srv, err := jetstream.StartServer(jetstream.ServerOptions{Dir: filepath.Join(dir, "stream")})
+	if err != nil {
+		return nil, err
+	}
+	conn, err := srv.Connect()
+	if err != nil {
+		srv.Shutdown()
+		return nil, err
+	}
+	b := &broker{server: srv, close: func() { conn.Close(); srv.Shutdown() }}
+	if b.streams, err = jetstream.Ensure(ctx, conn, jetstream.Settings{Facts: srv.Facts}); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// publish puts events n in [from, from+count) into the stream, several callers at once.
+func (b *broker) publish(ctx context.Context, from, count int) (_ time.Duration, err error) {
+	batches := make([][]metering.Event, 0, count/publishBatch+1)
+	for at := 0; at < count; at += publishBatch {
+		batches = append(batches, calls.events(from+at, min(publishBatch, count-at)))
+	}
+	in := &jetstream.Intake{Streams: b.streams}
+	defer func() { err = errors.Join(err, in.Close(ctx)) }()
+	began := time.Now()
+	err = together(publishers, batches, func(events []metering.Event) error {
+		_, err := in.Accept(ctx, events)
+		return err
+	})
+	return time.Since(began), err
+}
+
+// publishing fills the stream with validated events. Its limit is a writer that makes
+// payloads of the same size durable one by one; four partitions do it beside each other.
+func publishing(ctx context.Context, dir string, emit func(Result)) error {
+	b, err := startBroker(ctx, dir)
 	if err != nil {
 		return err
 	}
-	alone, err := storeAlone(ctx, filepath.Join(dir, "alone.db"), bodies)
+	defer b.close()
+	took, err := b.publish(ctx, 0, publishEvents)
 	if err != nil {
 		return err
 	}
-	emit(Result{Name: "events, HTTP to durable ack", Value: accepted, Unit: "/s", Limit: Limit{"store alone", alone}, Note: "8 senders, batches of 500, one machine for sender and service"})
-	emit(Result{Name: "events, HTTP to metered", Value: stored, Unit: "/s", Limit: Limit{"store alone", alone}})
+	last, err := b.streams.Last(ctx, 1)
+	if err != nil {
+		return err
+	}
+	messages, announced, err := b.streams.Totals(ctx, last)
+	if err == nil && announced != publishEvents {
+		err = fmt.Errorf("the stream announces %d events of %d", announced, publishEvents)
+	}
+	if err != nil {
+		return err
+	}
+	disk, err := measureFsync(ctx, dir, jetstream.MaxPayload, fsyncRound)
+	if err != nil {
+		return err
+	}
+	each := float64(announced) / float64(messages)
+	emit(Result{Name: "events, packed, durable in the stream", Value: publishEvents / took.Seconds(), Unit: "/s",
+		Limit: Limit{fmt.Sprintf("durable 64 KiB writes, one by one, of %.0f events", each), disk.perSecond * each},
+		Note:  fmt.Sprintf("%d callers, %s each, %d partitions", publishers, number(publishBatch), b.streams.Partitions())})
 	return nil
 }
 
-func ingestBody(batch int) []byte {
-	var b bytes.Buffer
-	b.WriteByte('[')
-	for i := range ingestBatch {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		n := batch*ingestBatch + i
-		fmt.Fprintf(&b, `{"specversion":"1.0","id":"call-%08d","source":"bench","type":"usage.api","subject":"practice-%03d","time":"2026-09-%02dT10:00:00.%06dZ","data":{"app":"bench-app-%d","operation":"op-%d","class":"api","status":200,"latency_ms":%d,"bytes":%d}}`,
-			n, n%400, 1+n%28, n%1_000_000, n%20, n%8, 5+n%300, 200+n%9000)
+// posting sends batches of 500 CloudEvents over HTTP to the whole way in (decode,
+// guard, validate, durable publish). Its limit is the sum of what each part takes
+// alone: HTTP with a handler that only reads, the gate without a stream, the stream
+// without a gate.
+func posting(ctx context.Context, dir string, emit func(Result)) error {
+	bodies := make([][]byte, ingestEvents/ingestBatch)
+	for i := range bodies {
+		bodies[i] = calls.body(i*ingestBatch, ingestBatch)
 	}
-	b.WriteByte(']')
-	return b.Bytes()
-}
-
-func benchDirectory(context.Context) (*metering.Directory, error) {
-	var apps []partner.App
-	for i := range 20 {
-		apps = append(apps, partner.App{ID: partner.AppID(fmt.Sprintf("bench-app-%d", i)), Partner: "bench"})
-	}
-	return metering.NewDirectory(apps, nil, []metering.Source{{Name: "bench", Owner: "bench"}}), nil
-}
-
-func ingestAll(ctx context.Context, dir string, bodies [][]byte) (acceptedRate, storedRate float64, err error) {
-	srv, err := jetstream.StartServer(jetstream.ServerOptions{Dir: filepath.Join(dir, "stream")})
+	b, err := startBroker(ctx, dir)
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
-	defer srv.Shutdown()
-	conn, err := srv.Connect()
-	if err != nil {
-		return 0, 0, err
-	}
-	defer conn.Close()
-	streams, err := jetstream.Ensure(ctx, conn, jetstream.Settings{Facts: srv.Facts})
-	if err != nil {
-		return 0, 0, err
-	}
+	defer b.close()
 	events, err := sqlite.Open(filepath.Join(dir, "events.db"))
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	defer events.Close()
-	if _, err := streams.Attach(ctx, events); err != nil {
-		return 0, 0, err
+	intake := &jetstream.Intake{Streams: b.streams}
+	gate := &metering.Gate{Directory: loadDirectory, Intake: intake, Quarantine: events}
+	whole, err := posted(ctx, gate, bodies)
+	if err = errors.Join(err, intake.Close(ctx)); err != nil {
+		return err
 	}
-	intake := &jetstream.Intake{Streams: streams}
-	gate := &httpin.Gate{Directory: benchDirectory, Intake: intake, Quarantine: events}
+	bare, err := answered(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusAccepted)
+	}), bodies)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := together(ingestSenders, bodies, func(body []byte) error { return admit(ctx, gateAlone, body) }); err != nil {
+		return err
+	}
+	gated := time.Since(began)
+	stream, err := b.publish(ctx, ingestEvents, ingestEvents)
+	if err != nil {
+		return err
+	}
+	per := func(d time.Duration) float64 { return ingestEvents / d.Seconds() }
+	emit(Result{Name: "events, HTTP to durable ack", Value: per(whole), Unit: "/s",
+		Limit: Limit{"HTTP, gate and stream, one after the other", per(bare + gated + stream)},
+		Note: fmt.Sprintf("%d senders on the same machine, batches of %d · alone: HTTP %s, gate %s, stream %s /s",
+			ingestSenders, ingestBatch, number(per(bare)), number(per(gated)), number(per(stream)))})
+	return nil
+}
+
+// gateAlone decides about events and publishes none.
+var gateAlone = &metering.Gate{Directory: loadDirectory, Intake: nowhere{}}
+
+type nowhere struct{}
+
+func (nowhere) Accept(_ context.Context, events []metering.Event) ([]metering.Position, error) {
+	return make([]metering.Position, len(events)), nil
+}
+
+func admit(ctx context.Context, gate *metering.Gate, body []byte) error {
+	decoded, err := metering.DecodeJSON(body, metering.Limits{})
+	if err != nil {
+		return err
+	}
+	verdicts, err := gate.Admit(ctx, metering.Sender{Owner: "bench"}, decoded)
+	if err != nil {
+		return err
+	}
+	for _, v := range verdicts {
+		if v.Status != metering.StatusAccepted {
+			return fmt.Errorf("event %d was refused: %s", v.Index, v.Detail)
+		}
+	}
+	return nil
+}
+
+// posted sends bodies to a gate behind HTTP.
+func posted(ctx context.Context, gate *metering.Gate, bodies [][]byte) (time.Duration, error) {
+	return answered(ctx, &httpin.Handler{Gate: gate, Owner: httpin.Tokens{"bench": httpin.HashToken("bench")}.Owner}, bodies)
+}
+
+func answered(ctx context.Context, h http.Handler, bodies [][]byte) (time.Duration, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	web := &http.Server{Handler: &httpin.Handler{Gate: gate, Owner: httpin.Tokens{"bench": httpin.HashToken("bench")}.Owner}, ReadHeaderTimeout: time.Minute}
+	web := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	go web.Serve(l)
 	defer web.Close()
-	work, stop := context.WithCancel(ctx)
-	worker := &jetstream.Worker{Streams: streams, Store: events}
-	failed := make(chan error, 1)
-	go func() { failed <- worker.Run(work) }()
+	url := "http://" + l.Addr().String() + httpin.Path
 	began := time.Now()
-	if err := sendAll(ctx, "http://"+l.Addr().String()+httpin.Path, bodies); err != nil {
-		stop()
-		return 0, 0, err
-	}
-	accepted := time.Since(began)
-	err = worker.WaitDrained(ctx, nil)
-	stored := time.Since(began)
-	stop()
-	err = errors.Join(err, <-failed, intake.Close(ctx))
-	cutoff, cutErr := events.Cutoff(ctx)
-	counts, countErr := events.Counts(ctx, cutoff)
-	if err = errors.Join(err, cutErr, countErr); err == nil && counts.Stored != ingestEvents {
-		err = fmt.Errorf("stored %d events of %d", counts.Stored, ingestEvents)
-	}
-	return ingestEvents / accepted.Seconds(), ingestEvents / stored.Seconds(), err
-}
-
-func sendAll(ctx context.Context, url string, bodies [][]byte) error {
-	next := make(chan []byte)
-	errs := make(chan error, ingestSenders)
-	var wg sync.WaitGroup
-	for range ingestSenders {
-		wg.Go(func() {
-			for body := range next {
-				if err := sendOne(ctx, url, body); err != nil {
-					select {
-					case errs <- err:
-					default:
-					}
-				}
-			}
-		})
-	}
-	for _, b := range bodies {
-		next <- b
-	}
-	close(next)
-	wg.Wait()
-	select {
-	case err := <-errs:
+	err = together(ingestSenders, bodies, func(body []byte) error {
+		_, err := sendOne(ctx, url, body)
 		return err
-	default:
-		return nil
-	}
+	})
+	return time.Since(began), err
 }
 
-func sendOne(ctx context.Context, url string, body []byte) error {
+// errTooFast says that the intake's queue is full.
+var errTooFast = errors.New("429: events come faster than they can be kept")
+
+func sendOne(ctx context.Context, url string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/cloudevents-batch+json")
 	req.Header.Set("Authorization", "Bearer bench")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode == http.StatusTooManyRequests {
+		err = errTooFast
+	}
 	if err == nil && res.StatusCode != http.StatusAccepted {
 		err = fmt.Errorf("%s: %.300s", res.Status, answer)
 	}
-	return err
+	return answer, err
 }
 
-// storeAlone feeds a fresh store with the same events, decoded already.
-func storeAlone(ctx context.Context, file string, bodies [][]byte) (float64, error) {
-	s, err := sqlite.Open(file)
-	if err != nil {
-		return 0, err
+// together hands each of the things to one of several callers and answers the first
+// error, after which nothing more is begun.
+func together[T any](callers int, things []T, fn func(T) error) error {
+	next, errs := make(chan T), make(chan error, callers)
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for thing := range next {
+				if err := fn(thing); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
 	}
-	defer s.Close()
-	incarnation, err := s.Attach(ctx, "alone", 1)
-	if err != nil {
-		return 0, err
+	var first error
+	for _, thing := range things {
+		select {
+		case next <- thing:
+			continue
+		case first = <-errs:
+		}
+		break
 	}
-	at := time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)
-	var blocks []metering.Block
-	for i, body := range bodies {
-		decoded, err := metering.DecodeJSON(body, metering.Limits{})
-		if err != nil {
-			return 0, err
-		}
-		m := metering.Message{Sequence: uint64(i + 1), AcceptedAt: at, Announced: len(decoded)}
-		for n, d := range decoded {
-			m.Events = append(m.Events, metering.Accepted{Event: d.Event, Key: d.Event.Key(), Hash: metering.ContentHash(d.Event), AcceptedAt: at,
-				Position: metering.Position{Incarnation: incarnation, Sequence: m.Sequence, Index: n}})
-		}
-		if len(blocks) == 0 || len(blocks[len(blocks)-1].Messages) == 10 {
-			blocks = append(blocks, metering.Block{Incarnation: incarnation, First: m.Sequence})
-		}
-		b := &blocks[len(blocks)-1]
-		b.Messages, b.Last = append(b.Messages, m), m.Sequence
+	close(next)
+	wg.Wait()
+	select {
+	case err := <-errs:
+		first = errors.Join(first, err)
+	default:
 	}
-	began := time.Now()
-	for _, b := range blocks {
-		if _, err := s.Append(ctx, b); err != nil {
-			return 0, err
-		}
-	}
-	return ingestEvents / time.Since(began).Seconds(), nil
+	return first
 }

@@ -25,7 +25,7 @@ const ledgerCallers = 16
 
 // benchLedger books entries of three postings, balances kept, on both engines. The
 // limit of the single figure is what one caller alone gets: group commit must beat it.
-func benchLedger(ctx context.Context, emit func(Result)) error {
+func benchLedger(ctx context.Context, _ bool, emit func(Result)) error {
 	dir, err := os.MkdirTemp("", "mete-bench-")
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"math/rand/v2"
 	"runtime"
 	"time"
 
@@ -19,7 +20,24 @@ import (
 // benchSpan is how long each figure is measured at least.
 const benchSpan = 2 * time.Second
 
-const pricingContract = `contract: bench
+// pricingRows are the scope instances of one month, and pricingCases how many random ones
+// are held against the peer before anything is measured.
+const (
+	pricingRows  = 2000
+	pricingCases = 1_000_000
+)
+
+// ladder is three steps of a graduated fee.
+type ladder struct {
+	to   [2]string // the last step is open
+	unit [3]string
+}
+
+// usualLadder is what is measured.
+var usualLadder = ladder{[2]string{"100", "1000"}, [3]string{"0", "0.0004", "0.00025"}}
+
+func (l ladder) contract() string {
+	return fmt.Sprintf(`contract: bench
 partner: bench
 apps: [bench-app]
 currency: USD
@@ -31,86 +49,152 @@ rules:
     meter: calls
     class: api
     per: customer
-    price: {model: graduated, steps: [{to: 100, unit: 0}, {to: 1_000, unit: 0.0004}, {unit: 0.00025}]}
-`
+    price: {model: graduated, steps: [{to: %s, unit: %s}, {to: %s, unit: %s}, {unit: %s}]}
+`, l.to[0], l.unit[0], l.to[1], l.unit[1], l.unit[2])
+}
 
 // benchPricing prices a month of a contract per practice: a priced row is one
 // practice with its own tier walk, rounding and complete line. The peer walks the
 // same steps with math/big.Rat and keeps only the amount.
-func benchPricing(ctx context.Context, emit func(Result)) error {
-	const rows = 2000
-	in, quantities, err := pricingInput(rows)
-	if err != nil {
+func benchPricing(ctx context.Context, _ bool, emit func(Result)) error {
+	began := time.Now()
+	if err := agree(ctx); err != nil {
 		return err
 	}
-	res, err := pricing.Price(in)
-	if err != nil {
-		return err
-	}
-	if len(res.Lines) != rows {
-		return fmt.Errorf("priced %d lines, want %d", len(res.Lines), rows)
-	}
-	for _, l := range res.Lines {
-		if want := ratFee(quantities[l.Scope]); l.Amount.Minor != -want {
-			return fmt.Errorf("%s: priced %d minor units, the peer says %d", l.Scope, l.Amount.Minor, -want)
+	emit(Result{Name: "cases in which both agree", Value: pricingCases, Note: fmt.Sprintf(
+		"random ladders and quantities, whole and with up to six decimals, to the cent · %.0fs", time.Since(began).Seconds())})
+	for _, of := range []struct {
+		name   string
+		places int32
+	}{{"priced lines, whole quantities", 0}, {"priced lines, quantities with six decimals", 6}} {
+		var quantities []decimal.Decimal
+		for i := range int64(pricingRows) {
+			quantities = append(quantities, decimal.New(50+i*7%4000, 0).Add(decimal.New(i*123_457%1_000_000, -6)).Truncate(of.places))
 		}
-	}
-	ours, allocs, err := rate(ctx, rows, func() error {
-		_, err := pricing.Price(in)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	peer, _, err := rate(ctx, rows, func() error {
-		for _, q := range quantities {
-			ratFee(q)
+		in, err := pricingInput(usualLadder, quantities)
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return err
+		ours, allocs, err := rate(ctx, pricingRows, func() error {
+			_, err := pricing.Price(in)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		rats, steps := fractions(quantities), usualLadder.fractions()
+		peer, _, err := rate(ctx, pricingRows, func() error {
+			for _, q := range rats {
+				steps.fee(q)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		emit(Result{Name: of.name, Value: ours, Unit: "/s", Allocs: allocs, Limit: Limit{"math/big.Rat, amount only", peer},
+			Note: "graduated usage fee per practice, one core, complete line with derivation"})
 	}
-	emit(Result{Name: "priced lines", Value: ours, Unit: "/s", Allocs: allocs, Limit: Limit{"math/big.Rat, amount only", peer},
-		Note: "graduated usage fee per practice, one core, complete line with derivation"})
 	return nil
 }
 
-func pricingInput(rows int) (pricing.Input, map[string]int64, error) {
-	terms, err := pricing.ParseTerms("bench.yaml", []byte(pricingContract))
+// agree prices random months and holds every line against the peer.
+func agree(ctx context.Context) error {
+	random := rand.New(rand.NewPCG(1, 2))
+	for done := 0; done < pricingCases; done += pricingRows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		first := 1 + random.Int64N(5000)
+		l := ladder{
+			to:   [2]string{decimal.New(first, -random.Int32N(3)).String(), decimal.New(first+1+random.Int64N(100_000), 0).String()},
+			unit: [3]string{price(random), price(random), price(random)},
+		}
+		quantities := make([]decimal.Decimal, pricingRows)
+		for i := range quantities {
+			quantities[i] = decimal.New(1+random.Int64N(1_000_000_000_000), -random.Int32N(7))
+		}
+		in, err := pricingInput(l, quantities)
+		if err != nil {
+			return err
+		}
+		res, err := pricing.Price(in)
+		if err != nil {
+			return err
+		}
+		if len(res.Lines) != pricingRows {
+			return fmt.Errorf("priced %d lines, want %d", len(res.Lines), pricingRows)
+		}
+		steps := l.fractions()
+		for i, line := range res.Lines { // customers are numbered, lines in their order
+			if want := steps.fee(quantities[i].Rat()); line.Amount.Minor != -want {
+				return fmt.Errorf("%s of %v: priced %d minor units, the peer says %d", quantities[i], l, -line.Amount.Minor, want)
+			}
+		}
+	}
+	return nil
+}
+
+// price is a random one of up to six decimals, now and then nothing.
+func price(random *rand.Rand) string {
+	return decimal.New(max(0, random.Int64N(20_000)-2_000), -random.Int32N(7)).String()
+}
+
+func pricingInput(l ladder, quantities []decimal.Decimal) (pricing.Input, error) {
+	terms, err := pricing.ParseTerms("bench.yaml", []byte(l.contract()))
 	if err != nil {
-		return pricing.Input{}, nil, err
+		return pricing.Input{}, err
 	}
 	terms.Version = 1
 	m := period.Month{Year: 2026, Month: time.March}
 	seg := pricing.Segment{Terms: terms, Period: m.In(time.UTC)}
-	quantities := map[string]int64{}
-	for i := range rows {
-		customer := partner.CustomerID(fmt.Sprintf("practice-%05d", i))
-		n := int64(50 + i*7%4000)
-		quantities["customer:"+string(customer)] = n
-		seg.Usage = append(seg.Usage, metering.Usage{App: "bench-app", Customer: customer, Type: metering.UsageAPI, Class: metering.API, Status: 200, Count: n, Quantity: decimal.NewFromInt(n)})
+	for i, q := range quantities {
+		seg.Usage = append(seg.Usage, metering.Usage{App: "bench-app", Customer: partner.CustomerID(fmt.Sprintf("practice-%05d", i)),
+			Type: metering.UsageAPI, Class: metering.API, Status: 200, Count: 1, Quantity: q})
 	}
 	return pricing.Input{
 		Group: "bench", Month: m, Segments: []pricing.Segment{seg},
-		Meters:   []metering.Meter{{ID: "calls", Type: metering.UsageAPI, Class: metering.API, Aggregate: metering.AggregateCount}},
+		Meters:   []metering.Meter{{ID: "calls", Type: metering.UsageAPI, Class: metering.API, Aggregate: metering.AggregateQuantity}},
 		Apps:     []partner.App{{ID: "bench-app", Partner: "bench"}},
 		Partners: []partner.Partner{{ID: "bench", Name: "Bench"}},
-	}, quantities, nil
+	}, nil
 }
 
-// ratFee walks the same steps with exact fractions and rounds half up to cents.
-func ratFee(q int64) int64 {
-	fee := new(big.Rat)
-	var from int64
-	for _, s := range []struct {
-		to   int64
-		unit *big.Rat
-	}{{100, big.NewRat(0, 1)}, {1000, big.NewRat(4, 10000)}, {1 << 62, big.NewRat(25, 100000)}} {
-		if in := min(q, s.to) - from; in > 0 {
-			fee.Add(fee, new(big.Rat).Mul(big.NewRat(in, 1), s.unit))
+func fractions(ds []decimal.Decimal) []*big.Rat {
+	rats := make([]*big.Rat, len(ds))
+	for i, d := range ds {
+		rats[i] = d.Rat()
+	}
+	return rats
+}
+
+// ratLadder is a ladder in exact fractions.
+type ratLadder struct{ to, unit []*big.Rat }
+
+func (l ladder) fractions() ratLadder {
+	var r ratLadder
+	for _, s := range l.to {
+		r.to = append(r.to, decimal.RequireFromString(s).Rat())
+	}
+	for _, s := range l.unit {
+		r.unit = append(r.unit, decimal.RequireFromString(s).Rat())
+	}
+	return r
+}
+
+// fee walks the steps with exact fractions and rounds half up to cents.
+func (l ratLadder) fee(quantity *big.Rat) int64 {
+	fee, from := new(big.Rat), new(big.Rat)
+	for i, unit := range l.unit {
+		upTo := quantity
+		if i < len(l.to) && l.to[i].Cmp(quantity) < 0 {
+			upTo = l.to[i]
 		}
-		from = s.to
+		if upTo.Cmp(from) > 0 {
+			in := new(big.Rat).Sub(upTo, from)
+			fee.Add(fee, in.Mul(in, unit))
+			from = upTo
+		}
 	}
 	fee.Mul(fee, big.NewRat(100, 1)).Add(fee, big.NewRat(1, 2))
 	return new(big.Int).Quo(fee.Num(), fee.Denom()).Int64()

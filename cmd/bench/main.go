@@ -4,6 +4,7 @@
 //	./bench                  lists the benchmarks
 //	./bench fsync ledger     runs these; all runs every one
 //	./bench --json fsync     one JSON object a line, the machine first
+//	./bench --long dedup     also what takes long: many minutes, tens of gigabytes
 //
 // A benchmark is a file bench_NAME.go and one line in [benchmarks]. It measures
 // with its own clock and emits results; it prints nothing itself. A number
@@ -28,14 +29,19 @@ import (
 type benchmark struct {
 	name string
 	what string // one line
-	run  func(ctx context.Context, emit func(Result)) error
+	run  func(ctx context.Context, long bool, emit func(Result)) error
 }
 
 // benchmarks in the order of the river.
 func benchmarks() []benchmark {
 	return []benchmark{
 		{"fsync", "what the disk allows: 8 KiB writes made durable one after the other", benchFsync},
-		{"ingest", "events from HTTP to a durable ack, and to the metering store", benchIngest},
+		{"ingest", "events from HTTP into the stream, and from there into either metering store", benchIngest},
+		{"dedup", "events counted once when stored, beside counting once when asked", benchDedup},
+		{"keys", "what it costs to find out whether an event was stored before", benchKeys},
+		{"visible", "from an event's sending to the first answer that covers it, at 20,000 events a second", benchVisible},
+		{"memory", "what a worker holds while backlogs of two sizes are drained", benchMemory},
+		{"phi", "the price of the PHI guard", benchPHI},
 		{"pricing", "priced lines a second on one core, beside exact fractions", benchPricing},
 		{"ledger", "entries booked a second on SQLite and PostgreSQL, one by one and together", benchLedger},
 	}
@@ -68,7 +74,13 @@ func (r Result) Ratio() float64 {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1:], benchmarks(), os.Stdout); err != nil {
+	err := error(nil)
+	if len(os.Args) > 1 && os.Args[1] == workerCommand {
+		err = runWorker(ctx, os.Args[2:], os.Stdout)
+	} else {
+		err = run(ctx, os.Args[1:], benchmarks(), os.Stdout)
+	}
+	if err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 		}
@@ -80,6 +92,7 @@ func main() {
 func run(ctx context.Context, args []string, all []benchmark, to io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	asJSON := flags.Bool("json", false, "print one JSON object a line")
+	long := flags.Bool("long", false, "also measure what takes many minutes and tens of gigabytes of disk")
 	var names []string
 	for { // flags may follow names
 		if err := flags.Parse(args); err != nil {
@@ -105,7 +118,7 @@ func run(ctx context.Context, args []string, all []benchmark, to io.Writer) erro
 	for _, b := range chosen {
 		out.begin(b)
 		began := time.Now()
-		if err := b.run(ctx, func(r Result) { out.result(b, r) }); err != nil {
+		if err := b.run(ctx, *long, func(r Result) { out.result(b, r) }); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", b.name, err))
 		}
 		out.end(b, time.Since(began))
@@ -135,7 +148,7 @@ func list(to io.Writer, all []benchmark) {
 	for _, b := range all {
 		fmt.Fprintf(to, "%-12s %s\n", b.name, b.what)
 	}
-	fmt.Fprintln(to, "\n./bench NAME... runs them, ./bench all every one; --json for machines")
+	fmt.Fprintln(to, "\n./bench NAME... runs them, ./bench all every one; --json for machines, --long for what takes long")
 }
 
 // printer writes results for people, or for machines.

@@ -11,11 +11,11 @@ import (
 )
 
 var sample = []benchmark{
-	{"one", "the first", func(_ context.Context, emit func(Result)) error {
+	{"one", "the first", func(_ context.Context, _ bool, emit func(Result)) error {
 		emit(Result{Name: "events", Value: 1234567, Unit: "/s", Limit: Limit{"the disk", 2000000}, Allocs: 3.5, Note: "small ones"})
 		return nil
 	}},
-	{"two", "the second", func(context.Context, func(Result)) error { return errors.New("no engine") }},
+	{"two", "the second", func(context.Context, bool, func(Result)) error { return errors.New("no engine") }},
 }
 
 func bench(t *testing.T, args ...string) (string, error) {
@@ -92,7 +92,7 @@ func TestBenchmarksHaveTheirOwnNames(t *testing.T) {
 }
 
 func TestMeasureFsync(t *testing.T) {
-	m, err := measureFsync(context.Background(), t.TempDir(), 10*time.Millisecond)
+	m, err := measureFsync(context.Background(), t.TempDir(), fsyncBlock, 10*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,14 +21,9 @@ import (
 
 func closeCommand(e *env) *cobra.Command {
 	var accept []string
-	c := command(e, "close MONTH", "Close a month: price it, make statements, post them",
-		"mete close 2026-09 --as m.ortiz", cobra.ExactArgs(1),
-		func(ctx context.Context, a *app, args []string) error {
-			m, err := period.ParseMonth(args[0])
-			if err != nil {
-				return usageError(err)
-			}
-			by, err := e.actor()
+	c := act(e, "close MONTH", "Close a month: price it, make statements, post them", "mete close 2026-09 --as m.ortiz",
+		func(ctx context.Context, a *app, by string, args []string) error {
+			m, err := typed(period.ParseMonth, "", args[0])
 			if err != nil {
 				return err
 			}
@@ -42,7 +37,7 @@ func closeCommand(e *env) *cobra.Command {
 			report, err := closer.Close(ctx, billing.CloseRequest{Month: m, By: by, At: e.now(), Accept: gaps})
 			p.done()
 			if err != nil {
-				return stateError(err)
+				return err
 			}
 			return e.print(report, func(w io.Writer) error { return writeClose(w, report) })
 		})
@@ -62,14 +57,6 @@ func acceptedGaps(accept []string) ([]billing.AcceptedGap, error) {
 	return out, nil
 }
 
-// stateError gives errors that the person can mend the exit code for that.
-func stateError(err error) error {
-	if errors.Is(err, billing.ErrState) || errors.Is(err, billing.ErrNotFound) || errors.Is(err, billing.ErrConflict) {
-		return usageError(err)
-	}
-	return err
-}
-
 func writeClose(w io.Writer, r billing.CloseReport) error {
 	if r.Already {
 		fmt.Fprintf(w, "%s was closed before; nothing was done. %d statements.\n", r.Month, len(r.Statements))
@@ -87,11 +74,27 @@ func writeClose(w io.Writer, r billing.CloseReport) error {
 		}
 		fmt.Fprintln(w, ".")
 	}
+	if len(r.OpenAppeals) > 0 {
+		fmt.Fprintf(w, "appeals that are open, their measures frozen as measured: %s\n", strings.Join(r.OpenAppeals, ", "))
+	}
+	for _, c := range r.Corrections {
+		fmt.Fprintf(w, "terms corrected: %s. What that changes in closed months stands on these statements.\n", c)
+	}
 	for _, l := range r.TooLate {
-		fmt.Fprintf(w, "too late by contract, not charged: %s %s %s %s\n", l.Party, l.Month, l.Text, l.Amount)
+		fmt.Fprintf(w, "too late, not charged: %s %s %s %s\n", l.Party, l.Month, l.Text, l.Amount)
+	}
+	for i, n := range r.NoRates {
+		if i == maxNoRates {
+			fmt.Fprintf(w, "and %d more days without a rate; --json lists all\n", len(r.NoRates)-i)
+			break
+		}
+		fmt.Fprintf(w, "not priced, no exchange rate: %s %s, %d events: %s. %s\n", n.Contract, n.Month, n.Events, n.MissingRate, n.Remedy())
 	}
 	return writeStatementList(w, r.Statements)
 }
+
+// maxNoRates bounds how many missing rates a close lists.
+const maxNoRates = 20
 
 func writeStatementList(w io.Writer, rs []billing.StatementRecord) error {
 	var rows [][]string
@@ -115,11 +118,11 @@ func writeStatementList(w io.Writer, rs []billing.StatementRecord) error {
 }
 
 func statementCommand(e *env) *cobra.Command {
-	c := &cobra.Command{Use: "statement", Short: "List, show, issue and export statements"}
+	c := &cobra.Command{Use: "statement", Short: "List, show, issue and export statements; price a sandbox in shadow"}
 	var month, who string
-	list := command(e, "list", "List statements", "mete statement list --month 2026-09", cobra.NoArgs,
+	list := command(e, "list", "List statements", "mete statement list --month 2026-09",
 		func(ctx context.Context, a *app, _ []string) error {
-			m, err := optionalMonth(month)
+			m, err := optional(period.ParseMonth, "--month", month)
 			if err != nil {
 				return err
 			}
@@ -131,44 +134,85 @@ func statementCommand(e *env) *cobra.Command {
 		})
 	list.Flags().StringVar(&month, "month", "", "only this month")
 	list.Flags().StringVar(&who, "partner", "", "only this partner")
-	show := command(e, "show STATEMENT", "Show one statement as its page", "mete statement show meridian-us.northwind.usd.2026-09", cobra.ExactArgs(1),
+	show := command(e, "show STATEMENT", "Show one statement as its page", "mete statement show meridian-us.northwind.usd.2026-09",
 		func(ctx context.Context, a *app, args []string) error {
-			r, err := a.closer.Store.Statement(ctx, billing.StatementID(args[0]))
+			r, err := a.statement(ctx, args[0])
 			if err != nil {
-				return stateError(err)
+				return err
 			}
 			return e.print(r, r.WriteText)
 		})
-	c.AddCommand(list, show, issueCommand(e), exportCommand(e))
+	c.AddCommand(list, show, issueCommand(e), exportCommand(e), shadowCommand(e))
 	return c
 }
 
-func optionalMonth(s string) (period.Month, error) {
-	if s == "" {
-		return period.Month{}, nil
+func shadowCommand(e *env) *cobra.Command {
+	var who string
+	c := command(e, "shadow MONTH", "Show what a month's sandbox events would come to; nothing is kept, posted or billed",
+		"mete statement shadow 2026-09 --partner northwind",
+		func(ctx context.Context, a *app, args []string) error {
+			m, err := typed(period.ParseMonth, "", args[0])
+			if err != nil {
+				return err
+			}
+			snap, err := a.catalogue.Current(ctx)
+			if err != nil {
+				return err
+			}
+			if _, ok := snap.Partners[partner.ID(who)]; who != "" && !ok {
+				return usageError(fmt.Errorf("--partner %q is not in the catalogue", who))
+			}
+			if err := a.drain(ctx); err != nil { // what was sent a moment ago is in it
+				return err
+			}
+			ss, err := a.closer.Shadow(ctx, m, partner.ID(who))
+			if err != nil {
+				return err
+			}
+			return e.print(ss, func(w io.Writer) error {
+				if len(ss) == 0 {
+					_, err := fmt.Fprintf(w, "no sandbox event in %s\n", m)
+					return err
+				}
+				for i, s := range ss {
+					if i > 0 {
+						fmt.Fprintln(w)
+					}
+					if err := s.WriteText(w); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+	c.Flags().StringVar(&who, "partner", "", "only this partner")
+	return c
+}
+
+// statement finds a statement by the name that a person typed.
+func (a *app) statement(ctx context.Context, id string) (billing.StatementRecord, error) {
+	r, err := a.closer.Store.Statement(ctx, billing.StatementID(id))
+	if errors.Is(err, billing.ErrNotFound) {
+		err = fmt.Errorf("%w; mete statement list shows all", err)
 	}
-	m, err := period.ParseMonth(s)
-	return m, usageError(err)
+	return r, err
 }
 
 func issueCommand(e *env) *cobra.Command {
 	var on string
-	c := command(e, "issue MONTH [STATEMENT…]", "Issue a closed month's statements (another person than the closer)",
-		"mete statement issue 2026-09 --as a.chen --on 2026-10-10", cobra.MinimumNArgs(1),
-		func(ctx context.Context, a *app, args []string) error {
-			m, err := period.ParseMonth(args[0])
-			if err != nil {
-				return usageError(err)
-			}
-			by, err := e.actor()
+	c := act(e, "issue MONTH [STATEMENT…]", "Issue a closed month's statements (another person than the closer)",
+		"mete statement issue 2026-09 --as a.chen --on 2026-10-10",
+		func(ctx context.Context, a *app, by string, args []string) error {
+			m, err := typed(period.ParseMonth, "", args[0])
 			if err != nil {
 				return err
 			}
-			day := period.DateOf(e.now(), time.UTC)
-			if on != "" {
-				if day, err = period.ParseDate(on); err != nil {
-					return usageError(err)
-				}
+			day, err := optional(period.ParseDate, "--on", on)
+			if err != nil {
+				return err
+			}
+			if day.IsZero() {
+				day = period.DateOf(e.now(), time.UTC)
 			}
 			req := billing.IssueRequest{Month: m, By: by, On: day, At: e.now(), Unauthenticated: true}
 			for _, id := range args[1:] {
@@ -180,7 +224,7 @@ func issueCommand(e *env) *cobra.Command {
 			rs, err := closer.Issue(ctx, req)
 			p.done()
 			if err != nil {
-				return stateError(err)
+				return err
 			}
 			return e.print(rs, func(w io.Writer) error {
 				fmt.Fprintf(w, "%d statements of %s are issued as of %s, by %s (unauthenticated)\n", len(rs), m, day, by)
@@ -193,11 +237,11 @@ func issueCommand(e *env) *cobra.Command {
 
 func exportCommand(e *env) *cobra.Command {
 	var format, to string
-	c := command(e, "export MONTH", "Write a month's statements to files", "mete statement export 2026-09 --format csv --to out", cobra.ExactArgs(1),
+	c := command(e, "export MONTH", "Write a month's statements to files", "mete statement export 2026-09 --format csv --to out",
 		func(ctx context.Context, a *app, args []string) error {
-			m, err := period.ParseMonth(args[0])
+			m, err := typed(period.ParseMonth, "", args[0])
 			if err != nil {
-				return usageError(err)
+				return err
 			}
 			ending, ok := map[string]string{"text": ".txt", "csv": ".csv", "json": ".json"}[format]
 			if !ok {
@@ -207,9 +251,12 @@ func exportCommand(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(rs) == 0 {
+				return usageError(fmt.Errorf("%s has no statements: close it first", m))
+			}
 			dir := e.path(to)
 			if err := os.MkdirAll(dir, 0o755); err != nil {
-				return err
+				return usageError(err)
 			}
 			var files []string
 			for _, r := range rs {
@@ -219,10 +266,7 @@ func exportCommand(e *env) *cobra.Command {
 				}
 				files = append(files, name)
 			}
-			return e.print(files, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%d statements of %s written to %s\n", len(files), m, dir)
-				return err
-			})
+			return e.say(files, "%d statements of %s written to %s", len(files), m, dir)
 		})
 	c.Flags().StringVar(&format, "format", "text", "text, csv or json")
 	c.Flags().StringVar(&to, "to", ".", "folder to write to")
@@ -238,7 +282,7 @@ func writeStatementFile(name, format string, r billing.StatementRecord) error {
 	case "csv":
 		err = r.WriteCSV(f)
 	case "json":
-		err = (&env{json: true, out: f}).print(r, nil)
+		err = writeJSON(f, r)
 	default:
 		err = r.WriteText(f)
 	}
@@ -249,7 +293,7 @@ func explainCommand(e *env) *cobra.Command {
 	var events bool
 	var limit int
 	c := command(e, "explain STATEMENT LINE", "Show where a line comes from, down to its events",
-		"mete explain meridian-us.northwind.usd.2026-09 3 --events", cobra.ExactArgs(2),
+		"mete explain meridian-us.northwind.usd.2026-09 3 --events",
 		func(ctx context.Context, a *app, args []string) error {
 			n, err := strconv.Atoi(args[1])
 			if err != nil {
@@ -258,16 +302,16 @@ func explainCommand(e *env) *cobra.Command {
 			if !events {
 				limit = 0
 			}
-			r, err := a.closer.Store.Statement(ctx, billing.StatementID(args[0]))
+			r, err := a.statement(ctx, args[0])
 			if err != nil {
-				return stateError(err)
+				return err
 			}
 			if _, err := r.Line(n); err != nil {
 				return usageError(err)
 			}
 			x, err := a.closer.Explain(ctx, r.ID, n, limit)
 			if err != nil {
-				return stateError(err)
+				return err
 			}
 			return e.print(x, x.WriteText)
 		})
@@ -278,89 +322,75 @@ func explainCommand(e *env) *cobra.Command {
 
 func adjustCommand(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "adjust", Short: "Propose, approve and list adjustments (two people, a reason)"}
-	var a billing.Adjustment
+	approve := act(e, "approve ID", "Approve an adjustment that somebody else proposed", "mete adjust approve A-1f2e3d4c5b --as a.chen",
+		func(ctx context.Context, a *app, by string, args []string) error {
+			out, err := a.closer.ApproveAdjustment(ctx, args[0], by, e.now())
+			if err != nil {
+				return err
+			}
+			return e.say(out, "%s approved by %s (unauthenticated); the next close carries it", out.ID, out.ApprovedBy)
+		})
+	list := command(e, "list", "List adjustments", "mete adjust list",
+		func(ctx context.Context, a *app, _ []string) error {
+			all, err := a.closer.Store.Adjustments(ctx)
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, x := range all {
+				state := "waits for approval"
+				switch {
+				case x.CarriedBy != (period.Month{}):
+					state = "on the statement of " + x.CarriedBy.String()
+				case x.ApprovedBy != "":
+					state = "approved by " + x.ApprovedBy
+				}
+				rows = append(rows, []string{x.ID, string(x.Partner), x.Amount.Grouped(), string(x.Amount.Currency), x.ProposedBy, state, x.Reason})
+			}
+			return e.list(all, []string{"id", "partner", "amount", "", "proposed by", "state", "reason"}, rows, 2)
+		})
+	c.AddCommand(proposeCommand(e), approve, list)
+	return c
+}
+
+func proposeCommand(e *env) *cobra.Command {
+	var x billing.Adjustment
 	var amount, currency, corrects, who, statement string
-	propose := command(e, "propose", "Propose an adjustment; another person approves it, the next close carries it",
-		`mete adjust propose --partner northwind --amount 36.00 --currency USD --reason "Dispute D-17 accepted" --as m.ortiz`, cobra.NoArgs,
-		func(ctx context.Context, app *app, _ []string) error {
-			by, err := e.actor()
+	c := act(e, "propose", "Propose an adjustment; another person approves it, the next close carries it",
+		`mete adjust propose --partner northwind --amount 36.00 --currency USD --reason "Dispute D-17 accepted" --as m.ortiz`,
+		func(ctx context.Context, a *app, by string, _ []string) error {
+			var err error
+			if x.Amount, err = typedAmount(amount, currency); err != nil {
+				return err
+			}
+			if x.Corrects, err = optional(period.ParseMonth, "--corrects", corrects); err != nil {
+				return err
+			}
+			x.Partner, x.Statement, x.ProposedBy, x.ProposedAt = partner.ID(who), billing.StatementID(statement), by, e.now()
+			snap, err := a.catalogue.Current(ctx)
 			if err != nil {
 				return err
 			}
-			cur, err := money.ParseCurrency(currency)
-			if err != nil {
-				return usageError(err)
-			}
-			if a.Amount, err = money.Parse(amount, cur); err != nil {
-				return usageError(fmt.Errorf("--amount: %w", err))
-			}
-			if a.Corrects, err = optionalMonth(corrects); err != nil {
-				return err
-			}
-			a.Partner, a.Statement, a.ProposedBy, a.ProposedAt = partner.ID(who), billing.StatementID(statement), by, e.now()
-			snap, err := app.catalogue.Current(ctx)
-			if err != nil {
-				return err
-			}
-			if _, ok := snap.Partners[a.Partner]; !ok {
+			if _, ok := snap.Partners[x.Partner]; !ok {
 				return usageError(fmt.Errorf("--partner %q is not in the catalogue", who))
 			}
-			out, err := app.closer.ProposeAdjustment(ctx, a)
+			out, err := a.closer.ProposeAdjustment(ctx, x)
 			if err != nil {
 				return usageError(err)
 			}
-			return e.print(out, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s proposed by %s: %s for %s, %s\napprove it: mete adjust approve %s --as SOMEBODY-ELSE\n", out.ID, by, out.Amount, out.Partner, out.Reason, out.ID)
-				return err
-			})
+			return e.say(out, "%s proposed by %s: %s for %s, %s\napprove it: mete adjust approve %s --as SOMEBODY-ELSE", out.ID, by, out.Amount, out.Partner, out.Reason, out.ID)
 		})
-	f := propose.Flags()
-	f.StringVar(&who, "partner", "", "partner")
+	f := c.Flags()
+	f.StringVar(&who, "partner", "", "who gets or owes it")
 	f.StringVar(&amount, "amount", "", "positive: the partner gets it; negative: the partner is charged")
 	f.StringVar(&currency, "currency", "USD", "ISO 4217 code")
-	f.StringVar(&a.Account, "account", "share", "kind of income it corrects")
+	f.StringVar(&x.Account, "account", "share", "kind of income it corrects")
 	f.StringVar(&corrects, "corrects", "", "closed month it is about")
 	f.StringVar(&statement, "statement", "", "statement it is about")
-	f.IntVar(&a.Line, "line", 0, "line of that statement")
-	f.StringVar(&a.Reason, "reason", "", "reason, as it stands on the statement")
-	f.StringVar(&a.Evidence, "evidence", "", "where the evidence lies")
-	approve := command(e, "approve ID", "Approve an adjustment that somebody else proposed", "mete adjust approve A-1f2e3d4c5b --as a.chen", cobra.ExactArgs(1),
-		func(ctx context.Context, app *app, args []string) error {
-			by, err := e.actor()
-			if err != nil {
-				return err
-			}
-			out, err := app.closer.ApproveAdjustment(ctx, args[0], by, e.now())
-			if err != nil {
-				return stateError(err)
-			}
-			return e.print(out, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s approved by %s (unauthenticated); the next close carries it\n", out.ID, out.ApprovedBy)
-				return err
-			})
-		})
-	list := command(e, "list", "List adjustments", "mete adjust list", cobra.NoArgs,
-		func(ctx context.Context, app *app, _ []string) error {
-			all, err := app.closer.Store.Adjustments(ctx)
-			if err != nil {
-				return err
-			}
-			return e.print(all, func(w io.Writer) error {
-				var rows [][]string
-				for _, x := range all {
-					state := "waits for approval"
-					switch {
-					case x.CarriedBy != (period.Month{}):
-						state = "on the statement of " + x.CarriedBy.String()
-					case x.ApprovedBy != "":
-						state = "approved by " + x.ApprovedBy
-					}
-					rows = append(rows, []string{x.ID, string(x.Partner), x.Amount.Grouped(), string(x.Amount.Currency), x.ProposedBy, state, x.Reason})
-				}
-				return table(w, []string{"id", "partner", "amount", "", "proposed by", "state", "reason"}, rows, 2)
-			})
-		})
-	c.AddCommand(propose, approve, list)
+	f.IntVar(&x.Line, "line", 0, "line of that statement")
+	f.StringVar(&x.Reason, "reason", "", "why, as it stands on the statement")
+	f.StringVar(&x.Evidence, "evidence", "", "where the evidence lies")
+	required(c, "partner", "amount", "reason")
 	return c
 }
 
@@ -368,9 +398,9 @@ func receiptsCommand(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "receipts", Short: "Import what payment processors settled to the bank"}
 	var rail string
 	imp := command(e, "import FILE", "Import a processor's settlement report (CSV), by settlement id",
-		"mete receipts import stripe-2026-09.csv", cobra.ExactArgs(1),
+		"mete receipts import stripe-2026-09.csv",
 		func(ctx context.Context, a *app, args []string) error {
-			f, _, err := e.open(args[0])
+			f, _, err := e.open(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -381,7 +411,7 @@ func receiptsCommand(e *env) *cobra.Command {
 			}
 			out, err := a.closer.ImportReceipts(ctx, rs)
 			if err != nil {
-				return stateError(err)
+				return err
 			}
 			return e.print(out, func(w io.Writer) error {
 				fmt.Fprintf(w, "%d settlements booked, %d known before\n", out.New, out.Known)
@@ -397,29 +427,26 @@ func receiptsCommand(e *env) *cobra.Command {
 }
 
 func verifyCommand(e *env) *cobra.Command {
-	return command(e, "verify MONTH", "Derive a closed month again from raw events and compare", "mete verify 2026-09", cobra.ExactArgs(1),
+	return command(e, "verify MONTH", "Derive a closed month again from raw events and compare", "mete verify 2026-09",
 		func(ctx context.Context, a *app, args []string) error {
-			m, err := period.ParseMonth(args[0])
+			m, err := typed(period.ParseMonth, "", args[0])
 			if err != nil {
-				return usageError(err)
+				return err
 			}
 			if err := a.drain(ctx); err != nil { // a store that was put back from a copy catches up first
 				return err
 			}
 			v, err := a.closer.Verify(ctx, m)
 			if err != nil {
-				return stateError(err)
-			}
-			if err := e.print(v, func(w io.Writer) error {
-				fmt.Fprintf(w, "%s derived again: %d statements, %d lines, %d entries; %d differ\n", m, v.Statements, v.Lines, v.Entries, len(v.Findings))
-				return writeFindings(w, v.Findings)
-			}); err != nil {
 				return err
 			}
-			if len(v.Findings) > 0 {
-				return found
-			}
-			return nil
+			return e.check(len(v.Findings) > 0, v, func(w io.Writer) error {
+				fmt.Fprintf(w, "%s derived again: %d statements, %d lines, %d entries; %d differ\n", m, v.Statements, v.Lines, v.Entries, len(v.Findings))
+				if len(v.Redacted) > 0 {
+					fmt.Fprintf(w, "  %d values of its events are redacted (mete redact list); for that reason %d digests of what was priced differ, what came of it does not\n", len(v.Redacted), v.Inputs)
+				}
+				return writeFindings(w, v.Findings)
+			})
 		})
 }
 
@@ -430,44 +457,6 @@ func writeFindings(w io.Writer, fs []billing.Finding) error {
 		}
 	}
 	return nil
-}
-
-func reconcileCommand(e *env) *cobra.Command {
-	var control string
-	c := command(e, "reconcile", "Compare independent counts of every stage, event to posting",
-		"mete reconcile\nmete reconcile --control gateway-totals.csv", cobra.NoArgs,
-		func(ctx context.Context, a *app, _ []string) error {
-			if err := a.drain(ctx); err != nil {
-				return err
-			}
-			r, err := a.reconciler.Reconcile(ctx)
-			if err != nil {
-				return err
-			}
-			if control != "" {
-				f, _, err := e.open(control)
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				ks, err := billing.ReadControl(control, f)
-				if err != nil {
-					return usageError(err)
-				}
-				if err := a.reconciler.CompareControl(ctx, &r, ks); err != nil {
-					return err
-				}
-			}
-			if err := e.print(r, func(w io.Writer) error { return writeReconciliation(w, r) }); err != nil {
-				return err
-			}
-			if r.Difference() > 0 {
-				return found
-			}
-			return nil
-		})
-	c.Flags().StringVar(&control, "control", "", "CSV of control totals (app,month,type,events,amount,currency)")
-	return c
 }
 
 func writeReconciliation(w io.Writer, r billing.Reconciliation) error {
@@ -486,22 +475,50 @@ func writeReconciliation(w io.Writer, r billing.Reconciliation) error {
 		fmt.Fprintln(w, "\nwhat became of the stored events")
 		rows = nil
 		for _, b := range r.Became {
-			rows = append(rows, []string{"  " + b.State, strings.ReplaceAll(b.Why, "_", " "), money.Group(strconv.FormatInt(b.Events, 10))})
+			why := strings.ReplaceAll(b.Why, "_", " ")
+			if b.State == "sandbox" {
+				why = "never billed; mete statement shadow MONTH prices it"
+			}
+			rows = append(rows, []string{"  " + b.State, why, money.Group(strconv.FormatInt(b.Events, 10))})
 		}
 		if err := table(w, []string{"", "", ""}, rows, 2); err != nil {
 			return err
 		}
 	}
-	if len(r.Refused) > 0 {
-		fmt.Fprintln(w, "\nrefused before the stream (mete quarantine list)")
+	if len(r.Foreign) > 0 {
+		fmt.Fprintln(w, "\nin another currency than the contract: kept, not converted, not billed")
 		rows = nil
-		for _, k := range sortedKeys(r.Refused) {
-			rows = append(rows, []string{"  " + k, money.Group(strconv.FormatInt(r.Refused[k], 10))})
+		for _, f := range r.Foreign {
+			rows = append(rows, []string{"  " + f.Month.String(), string(f.App), f.Contract, f.Type, groupInt(f.Events), f.Amount.Grouped(), string(f.Amount.Currency)})
 		}
-		if err := table(w, []string{"", ""}, rows, 1); err != nil {
+		if err := table(w, []string{"", "", "", "", "", "", ""}, rows, 4, 5); err != nil {
 			return err
 		}
 	}
+	if len(r.Refused) > 0 {
+		fmt.Fprintln(w, "\nrefused before the stream (mete quarantine list)")
+		if err := writeRefusedCounts(w, r.Refused); err != nil {
+			return err
+		}
+	}
+	if len(r.Redacted) > 0 {
+		fmt.Fprintf(w, "\nredacted values, which count as they did: %d (mete redact list)\n", len(r.Redacted))
+	}
+	fmt.Fprintln(w, "\n"+checkpointText(r))
 	fmt.Fprintf(w, "\ndifference %d\n", r.Difference())
 	return writeFindings(w, r.Findings)
+}
+
+// checkpointText says up to where messages may expire, and how many have.
+func checkpointText(r billing.Reconciliation) string {
+	c := r.Checkpoint
+	if c.IsZero() {
+		return "no checkpoint yet: nothing expires from the stream"
+	}
+	verb := "stays at"
+	if r.Moved {
+		verb = "moved on to"
+	}
+	return fmt.Sprintf("checkpoint %s %s, of %s: %s messages, %s events; %s of these messages have expired from the stream", verb, c.Cutoff,
+		c.At.Format("2006-01-02 15:04 MST"), groupInt(c.Messages), groupInt(c.Announced), groupInt(r.Expired))
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,7 @@ import (
 func ledgerCommand(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "ledger", Short: "Trial balance, account history, journal export, check"}
 	var on string
-	balance := command(e, "balance", "Trial balance", "mete ledger balance --on 2026-09-30", cobra.NoArgs,
+	balance := command(e, "balance", "Trial balance", "mete ledger balance --on 2026-09-30",
 		func(ctx context.Context, a *app, _ []string) error {
 			bs, err := a.balances(ctx, on)
 			if err != nil {
@@ -26,7 +27,7 @@ func ledgerCommand(e *env) *cobra.Command {
 			return e.print(bs, func(w io.Writer) error { return writeTrialBalance(w, bs) })
 		})
 	balance.Flags().StringVar(&on, "on", "", "as booked up to this day")
-	history := command(e, "history ACCOUNT", "All movements of one account", "mete ledger history "+string(ledger.PayableDue("northwind")), cobra.ExactArgs(1),
+	history := command(e, "history ACCOUNT", "All movements of one account", "mete ledger history "+string(ledger.PayableDue("northwind")),
 		func(ctx context.Context, a *app, args []string) error {
 			account := ledger.Account(args[0])
 			if err := account.Validate(); err != nil {
@@ -39,54 +40,42 @@ func ledgerCommand(e *env) *cobra.Command {
 				}
 				ms = append(ms, m)
 			}
-			return e.print(ms, func(w io.Writer) error {
-				var rows [][]string
-				for _, m := range ms {
-					dr, cr := drCr(m.Amount)
-					rows = append(rows, []string{m.Entry.BookedOn.String(), m.Entry.ID, m.Entry.Memo, dr, cr, balanceText(m.After)})
-				}
-				return table(w, []string{"booked", "entry", "memo", "debit", "credit", "balance"}, rows, 3, 4, 5)
-			})
+			var rows [][]string
+			for _, m := range ms {
+				dr, cr := drCr(m.Amount)
+				rows = append(rows, []string{m.Entry.BookedOn.String(), m.Entry.ID, m.Entry.Memo, dr, cr, balanceText(m.After)})
+			}
+			return e.list(ms, []string{"booked", "entry", "memo", "debit", "credit", "balance"}, rows, 3, 4, 5)
 		})
 	var to, format string
-	export := command(e, "export", "Write the journal for hledger, or the postings as CSV", "mete ledger export --to books.journal", cobra.NoArgs,
+	export := command(e, "export", "Write the journal for hledger, or the postings as CSV", "mete ledger export --to books.journal",
 		func(ctx context.Context, a *app, _ []string) error { return exportJournal(ctx, e, a, to, format) })
 	export.Flags().StringVar(&to, "to", "-", "file to write")
-	export.Flags().StringVar(&format, "format", "hledger", "hledger or csv")
-	verify := command(e, "verify", "Check the books: entries, balances, sequence", "mete ledger verify", cobra.NoArgs,
+	export.Flags().StringVar(&format, "format", "hledger", "hledger, csv or json")
+	verify := command(e, "verify", "Check the books: entries, balances, sequence", "mete ledger verify",
 		func(ctx context.Context, a *app, _ []string) error {
 			fs, err := a.store.Verify(ctx)
 			if err != nil {
 				return err
 			}
-			if err := e.print(fs, func(w io.Writer) error {
+			return e.check(len(fs) > 0, fs, func(w io.Writer) error {
 				fmt.Fprintf(w, "the books: %d findings\n", len(fs))
 				for _, f := range fs {
 					fmt.Fprintf(w, "  ! %s\n", f)
 				}
 				return nil
-			}); err != nil {
-				return err
-			}
-			if len(fs) > 0 {
-				return found
-			}
-			return nil
+			})
 		})
 	c.AddCommand(balance, history, export, verify)
 	return c
 }
 
 func (a *app) balances(ctx context.Context, on string) ([]ledger.Balance, error) {
-	f := ledger.Filter{Booked: true}
-	if on != "" {
-		d, err := period.ParseDate(on)
-		if err != nil {
-			return nil, usageError(err)
-		}
-		f.UpTo = d
+	upTo, err := optional(period.ParseDate, "--on", on)
+	if err != nil {
+		return nil, err
 	}
-	return a.closer.Ledger.Balances(ctx, f)
+	return a.closer.Ledger.Balances(ctx, ledger.Filter{Booked: true, UpTo: upTo})
 }
 
 func drCr(a money.Amount) (dr, cr string) {
@@ -143,8 +132,11 @@ func writeTrialBalance(w io.Writer, bs []ledger.Balance) error {
 }
 
 func exportJournal(ctx context.Context, e *env, a *app, to, format string) error {
-	if format != "hledger" && format != "csv" {
-		return usageError(fmt.Errorf("--format %q: want hledger or csv", format))
+	if e.json {
+		format = "json"
+	}
+	if !slices.Contains([]string{"hledger", "csv", "json"}, format) {
+		return usageError(fmt.Errorf("--format %q: want hledger, csv or json", format))
 	}
 	var entries []ledger.Entry
 	for x, err := range a.closer.Ledger.Entries(ctx, ledger.Filter{}) {
@@ -154,8 +146,11 @@ func exportJournal(ctx context.Context, e *env, a *app, to, format string) error
 		entries = append(entries, x)
 	}
 	return e.writeFile(to, func(w io.Writer) error {
-		if format == "csv" {
+		switch format {
+		case "csv":
 			return writePostings(w, entries)
+		case "json":
+			return writeJSON(w, entries)
 		}
 		return ledger.WriteJournal(w, entries)
 	})

@@ -196,7 +196,7 @@ func (l *senderLog) notTried(b batch) {
 
 // answeredWith records the verdicts on a batch.
 func (l *senderLog) answeredWith(b batch, body []byte) error {
-	var verdicts []httpin.Verdict
+	var verdicts []metering.Verdict
 	if err := json.Unmarshal(body, &verdicts); err != nil {
 		return fmt.Errorf("answer %.200q: %w", body, err)
 	}
@@ -208,7 +208,7 @@ func (l *senderLog) answeredWith(b batch, body []byte) error {
 	l.clock++
 	for i, v := range verdicts {
 		d := b.deliveries[i]
-		if v.Status != httpin.StatusAccepted || v.ID != d.id || v.Source != d.source {
+		if v.Status != metering.StatusAccepted || v.ID != d.id || v.Source != d.source {
 			l.badVerdict = fmt.Errorf("verdict %+v on %s", v, d.json())
 			return l.badVerdict
 		}
@@ -239,6 +239,7 @@ type service struct {
 	t            *testing.T
 	dir          string
 	http, nats   int
+	more         []string // of its command line
 	cmd          *exec.Cmd
 	stderr       *bytes.Buffer
 	kills, early int // early: killed before it answered
@@ -246,7 +247,14 @@ type service struct {
 }
 
 func newService(t *testing.T, dir string) *service {
-	return &service{t: t, dir: dir, http: freePort(t), nats: freePort(t)}
+	s := &service{t: t, dir: dir, http: freePort(t), nats: freePort(t)}
+	t.Cleanup(func() { // of a test that failed
+		if s.cmd != nil && s.cmd.ProcessState == nil {
+			_ = s.cmd.Process.Kill()
+			_ = s.cmd.Wait()
+		}
+	})
+	return s
 }
 
 func freePort(t *testing.T) int {
@@ -264,6 +272,7 @@ func (s *service) start() {
 	s.t.Helper()
 	s.stderr = &bytes.Buffer{}
 	s.cmd = exec.Command(os.Args[0], "serve", "--dir", s.dir, "--listen", fmt.Sprintf("127.0.0.1:%d", s.http), "--nats-port", fmt.Sprint(s.nats))
+	s.cmd.Args = append(s.cmd.Args, s.more...)
 	s.cmd.Env = append(os.Environ(), childMark+"=1", "METE_NOW=2026-10-02T15:00:00Z")
 	s.cmd.Stdout, s.cmd.Stderr = io.Discard, s.stderr
 	if err := s.cmd.Start(); err != nil {
@@ -555,13 +564,10 @@ func (d *desk) inside(fn func(ctx context.Context, a *app)) {
 func finishRouting(t *testing.T, d *desk) {
 	t.Helper()
 	d.inside(func(ctx context.Context, a *app) {
-		r := &jetstream.Router{Streams: a.streams, Gate: func(ctx context.Context, m jetstream.Incoming) ([]byte, error) {
-			return a.gate().AdmitMessage(ctx, m.Source, m.Header, m.Body, m.Where)
-		}}
-		a.run("router", r.Run)
+		a.route()
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
-		if err := r.WaitRouted(ctx); err != nil {
+		if err := a.streams.WaitRouted(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.drain(ctx); err != nil {
@@ -669,7 +675,7 @@ func (l *senderLog) compare(t *testing.T, d *desk) {
 	t.Logf("stream %d events = %d stored + %d duplicates + %d conflicts", counts.Announced, counts.Stored, counts.Duplicate, counts.Conflict)
 }
 
-func checkReconciled(t *testing.T, d *desk) {
+func checkReconciled(t testing.TB, d *desk) {
 	t.Helper()
 	a := d.want(exitOK, "reconcile")
 	if !strings.Contains(a.out, "\ndifference 0\n") {

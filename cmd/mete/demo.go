@@ -19,6 +19,7 @@ import (
 
 	"mete/billing"
 	"mete/cmd/mete/demo"
+	"mete/metering/httpin"
 	"mete/payouts"
 	"mete/period"
 )
@@ -29,7 +30,7 @@ func demoCommand(e *env) *cobra.Command {
 	var serve bool
 	c := &cobra.Command{
 		Use: "demo", Short: "Three months of a made-up marketplace, from gateway log to paid partners",
-		Example: "  mete demo\n  mete demo --serve", Args: positional(cobra.NoArgs),
+		Example: "  mete demo\n  mete demo --serve", Args: positional,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if dir == "" {
 				var err error
@@ -63,28 +64,69 @@ const (
 // show is the demonstration while it runs: commands as people type them, on a clock
 // that it sets.
 type show struct {
-	e     *env
-	app   *app
-	world *demo.World
-	clock time.Time
-	took  []string
-	begun time.Time
+	e      *env
+	out    io.Writer // what is shown to people
+	app    *app
+	world  *demo.World
+	tokens map[string]string // of the owners of sources
+	clock  time.Time
+	begun  time.Time
+	laps   []string
+	last   time.Time // when the last lap ended
+	told   demoReport
 }
 
-func runDemo(ctx context.Context, e *env, dir string, seed uint64, serve bool) (err error) {
-	s := &show{e: e, begun: time.Now(), clock: time.Date(2026, 6, 15, 9, 0, 0, 0, time.UTC)}
-	fmt.Fprintf(e.out, "A marketplace of 12 partners, 20 apps and 60 practices, made from seed %d in %s\n\n", seed, dir)
-	if s.world, err = demo.Make(filepath.Join(dir, "world"), seed); err != nil {
+// demoReport is what --json prints of a demonstration.
+type demoReport struct {
+	Seed           uint64                 `json:"seed"`
+	Data           string                 `json:"data"` // the data folder it leaves
+	Sent           []demoSent             `json:"sent"`
+	Reconciliation billing.Reconciliation `json:"reconciliation"`
+	Checks         []demoCheck            `json:"checks"`
+	Digest         string                 `json:"digest"` // of all statements
+}
+
+type demoSent struct {
+	Month period.Month `json:"month"`
+	demo.Sent
+}
+
+type demoCheck struct {
+	What       string `json:"what"`
+	Difference int    `json:"difference"`
+	Detail     string `json:"detail,omitempty"`
+}
+
+func runDemo(ctx context.Context, e *env, dir string, seed uint64, serve bool) error {
+	now := time.Now()
+	s := &show{e: e, out: e.out, begun: now, last: now, clock: time.Date(2026, 6, 15, 9, 0, 0, 0, time.UTC)}
+	s.told = demoReport{Seed: seed, Data: filepath.Join(dir, "data")}
+	if e.json {
+		s.out = io.Discard
+	}
+	err := s.run(ctx, dir, serve)
+	if ctx.Err() != nil && !serve {
+		return exitError{code: exitInternal, err: fmt.Errorf("stopped; the demonstration in %s is not complete, begin another one", dir)}
+	}
+	return err
+}
+
+func (s *show) run(ctx context.Context, dir string, serve bool) (err error) {
+	fmt.Fprintf(s.out, "A marketplace of 12 partners, 20 apps and 60 practices, made from seed %d in %s\n", s.told.Seed, dir)
+	if s.world, err = demo.Make(filepath.Join(dir, "world"), s.told.Seed); err != nil {
 		return err
 	}
-	s.lap("made the world")
-	sub := *e
-	sub.dir, sub.now = filepath.Join(dir, "data"), func() time.Time { return s.clock }
-	if s.app, _, err = openApp(ctx, &sub, options{}); err != nil {
+	s.lap("world")
+	sub := *s.e
+	sub.dir, sub.now = s.told.Data, func() time.Time { return s.clock }
+	if s.app, _, err = openApp(ctx, &sub, options{begin: true, listenNATS: true}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.app.close()) }()
 	if err := s.contracts(ctx); err != nil {
+		return err
+	}
+	if s.tokens, err = s.app.admitProducers(ctx); err != nil {
 		return err
 	}
 	for _, d := range s.world.Delivered {
@@ -95,30 +137,32 @@ func runDemo(ctx context.Context, e *env, dir string, seed uint64, serve bool) (
 	if err := s.pay(ctx); err != nil {
 		return fmt.Errorf("demo: payout: %w", err)
 	}
-	ok, err := s.tell(ctx, dir)
-	if err != nil {
+	if err := s.tell(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "\nTook %s (%s).\n", time.Since(s.begun).Round(100*time.Millisecond), strings.Join(s.took, ", "))
+	fmt.Fprintf(s.out, "\nTook %s: %s.\n", time.Since(s.begun).Round(100*time.Millisecond), strings.Join(s.laps, ", "))
+	if s.e.json {
+		if err := writeJSON(s.e.out, s.told); err != nil {
+			return err
+		}
+	}
 	if serve {
 		return s.serve(ctx)
 	}
-	fmt.Fprintf(e.out, "Everything lies in %s; go on with: mete --dir %s statement list\n", dir, filepath.Join(dir, "data"))
-	if !ok {
-		return found
+	fmt.Fprintf(s.out, "Everything lies in %s; go on with: mete --dir %s statement list\n", dir, s.told.Data)
+	for _, c := range s.told.Checks {
+		if c.Difference != 0 {
+			return found
+		}
 	}
 	return nil
 }
 
+// lap notes how long a part took.
 func (s *show) lap(what string) {
-	var before time.Duration
-	for _, t := range s.took {
-		if _, d, ok := strings.Cut(t, " "); ok {
-			x, _ := time.ParseDuration(d)
-			before += x
-		}
-	}
-	s.took = append(s.took, fmt.Sprintf("%s %s", strings.ReplaceAll(what, " ", "-"), (time.Since(s.begun)-before).Round(10*time.Millisecond)))
+	now := time.Now()
+	s.laps = append(s.laps, fmt.Sprintf("%s %s", what, now.Sub(s.last).Round(10*time.Millisecond)))
+	s.last = now
 }
 
 // do runs one command line as a person, and returns what it printed.
@@ -126,7 +170,7 @@ func (s *show) do(ctx context.Context, as string, args ...string) (string, error
 	var out, errs bytes.Buffer
 	sub := *s.e
 	sub.in, sub.out, sub.err, sub.app = strings.NewReader(""), &out, &errs, s.app
-	sub.now, sub.as, sub.json = func() time.Time { return s.clock }, as, false
+	sub.now, sub.json = func() time.Time { return s.clock }, false
 	if as != "" {
 		args = append(args, "--as", as)
 	}
@@ -161,8 +205,8 @@ func (s *show) at(m period.Month, day int) {
 	s.clock = time.Date(next.Year, next.Month, day, 15, 0, 0, 0, time.UTC)
 }
 
-// month takes a delivery in through the real ways, closes the month and issues its
-// statements.
+// month takes a delivery in through the real ways (logs as files, sales over HTTP,
+// facts over NATS), closes the month and issues its statements.
 func (s *show) month(ctx context.Context, d demo.Delivery) error {
 	s.at(d.Month, 2)
 	for _, l := range d.Logs {
@@ -170,16 +214,16 @@ func (s *show) month(ctx context.Context, d demo.Delivery) error {
 			return err
 		}
 	}
-	if _, err := s.do(ctx, "", "ingest", d.Events, "--gateway", "cloudevents"); err != nil {
+	if err := s.post(ctx, d.Sales); err != nil {
 		return err
 	}
-	if err := s.post(ctx, d.Sales); err != nil {
+	if err := demo.Publish(ctx, s.app.server.URL(), s.tokens, d.Facts); err != nil {
 		return err
 	}
 	if err := s.app.drain(ctx); err != nil {
 		return err
 	}
-	s.lap("in:" + d.Month.String())
+	s.lap(d.Month.String() + " in")
 	s.at(d.Month, 5)
 	if _, err := s.do(ctx, demoFinance, "close", d.Month.String()); err != nil {
 		return err
@@ -191,7 +235,7 @@ func (s *show) month(ctx context.Context, d demo.Delivery) error {
 	if _, err := s.do(ctx, demoApprover, "statement", "issue", d.Month.String(), "--on", period.DateOf(s.clock, time.UTC).AddDays(1).String()); err != nil {
 		return err
 	}
-	s.lap("close:" + d.Month.String())
+	s.lap("closed")
 	return nil
 }
 
@@ -201,11 +245,10 @@ func (s *show) post(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	token := newToken()
-	srv := &http.Server{Handler: s.app.eventsHandler(map[string]string{"billing": token})}
+	srv := &http.Server{Handler: s.app.eventsHandler(s.tokens, nil)}
 	go srv.Serve(l)
 	defer srv.Close()
-	return demo.Post(ctx, "http://"+l.Addr().String()+"/v1/events", token, file)
+	return demo.Post(ctx, "http://"+l.Addr().String()+httpin.Path, s.tokens["billing"], file)
 }
 
 // pay plans, approves and submits the payout of September's statements, and imports
@@ -256,57 +299,52 @@ func (s *show) confirm(ctx context.Context, run payouts.Run, on period.Date) (st
 	return file, os.WriteFile(file, []byte(b.String()), 0o644)
 }
 
-// tell shows what happened, and reports whether everything adds up.
-func (s *show) tell(ctx context.Context, dir string) (bool, error) {
-	out := s.e.out
+// tell shows what happened, and whether everything adds up.
+func (s *show) tell(ctx context.Context) error {
 	last := s.world.Delivered[len(s.world.Delivered)-1].Month
 	title := func(t string) {
-		fmt.Fprintf(out, "\n── %s %s\n\n", t, strings.Repeat("─", max(0, 91-len([]rune(t)))))
+		fmt.Fprintf(s.out, "\n── %s %s\n\n", t, strings.Repeat("─", max(0, 91-len([]rune(t)))))
 	}
 	title("What came in, by the senders' own books")
-	if err := s.sent(out); err != nil {
-		return false, err
+	if err := s.sent(); err != nil {
+		return err
 	}
 	title("What became of it: mete reconcile")
-	rec, err := s.app.reconciler.Reconcile(ctx)
-	if err != nil {
-		return false, err
+	var err error
+	if s.told.Reconciliation, err = s.app.reconcile(ctx, s.app.now(), false); err != nil {
+		return err
 	}
-	if err := writeReconciliation(out, rec); err != nil {
-		return false, err
+	if err := writeReconciliation(s.out, s.told.Reconciliation); err != nil {
+		return err
 	}
 	northwind := billing.NewStatementID("meridian-us", "northwind", "USD", last)
-	for _, part := range []struct {
-		title string
-		args  []string
-	}{
-		{"One partner's month: mete statement show " + string(northwind), []string{"statement", "show", string(northwind)}},
-		{"One line of it, down to its events: mete explain", []string{"explain", string(northwind), s.shareLine(ctx, northwind), "--events", "--limit", "5"}},
-	} {
-		title(part.title)
-		text, err := s.do(ctx, "", part.args...)
+	show := func(heading string, args ...string) error {
+		title(heading)
+		text, err := s.do(ctx, "", args...)
 		if err != nil {
-			return false, err
+			return err
 		}
-		fmt.Fprint(out, text)
+		_, err = io.WriteString(s.out, text)
+		return err
+	}
+	if err := show("One partner's month: mete statement show "+string(northwind), "statement", "show", string(northwind)); err != nil {
+		return err
+	}
+	if err := show("One line of it, down to its events: mete explain", "explain", string(northwind), s.shareLine(ctx, northwind), "--events", "--limit", "5"); err != nil {
+		return err
 	}
 	title("What came late for a closed month: explained differences on the next statement")
-	if err := s.late(ctx, out); err != nil {
-		return false, err
+	if err := s.late(ctx); err != nil {
+		return err
 	}
-	title("The books: mete ledger balance")
-	text, err := s.do(ctx, "", "ledger", "balance")
-	if err != nil {
-		return false, err
+	if err := show("The books: mete ledger balance", "ledger", "balance"); err != nil {
+		return err
 	}
-	fmt.Fprint(out, text)
-	title("The payout run, as its approver saw it: mete payout show")
-	if text, err = s.do(ctx, "", "payout", "show", "2026-10-20"); err != nil {
-		return false, err
+	if err := show("The payout run, as its approver saw it: mete payout show", "payout", "show", "2026-10-20"); err != nil {
+		return err
 	}
-	fmt.Fprint(out, text)
 	title("Checked")
-	return s.check(ctx, out, rec)
+	return s.check(ctx)
 }
 
 // shareLine is the number of the statement's share line.
@@ -323,18 +361,37 @@ func (s *show) shareLine(ctx context.Context, id billing.StatementID) string {
 	return "1"
 }
 
-func (s *show) sent(w io.Writer) error {
+// sent shows what the senders say they sent, by each way.
+func (s *show) sent() error {
 	var rows [][]string
-	for _, d := range s.world.Delivered {
-		n := d.Sent
-		rows = append(rows, []string{d.Month.String(), groupInt(int64(n.Lines)), groupInt(int64(n.Duplicates)), groupInt(int64(n.Conflicts)),
-			groupInt(int64(n.Late)), groupInt(int64(n.Unclean)), groupInt(int64(n.Unknown))})
+	row := func(month, way string, n demo.Sent) {
+		cells := []string{month, way}
+		for _, x := range []int{n.Events, n.Duplicates, n.Conflicts, n.Late, n.Unclean, n.Unknown} {
+			cells = append(cells, groupInt(int64(x)))
+		}
+		rows = append(rows, cells)
 	}
-	return table(w, []string{"delivered after", "events sent", "sent again", "with other content", "late", "look like a patient", "unknown app"}, rows, 1, 2, 3, 4, 5, 6)
+	var sum demo.Sent
+	for _, d := range s.world.Delivered {
+		month := d.Month.String()
+		for _, n := range d.Sent {
+			s.told.Sent = append(s.told.Sent, demoSent{d.Month, n})
+			row(month, n.Way+": "+strings.Join(n.Senders, ", "), n)
+			month = ""
+			sum.Events += n.Events
+			sum.Duplicates += n.Duplicates
+			sum.Conflicts += n.Conflicts
+			sum.Late += n.Late
+			sum.Unclean += n.Unclean
+			sum.Unknown += n.Unknown
+		}
+	}
+	row("sum", "", sum)
+	return table(s.out, []string{"after", "way in", "events", "sent again", "with other content", "late", "like a patient", "unknown app"}, rows, 2, 3, 4, 5, 6, 7)
 }
 
 // late shows the corrections of closed months on all statements.
-func (s *show) late(ctx context.Context, w io.Writer) error {
+func (s *show) late(ctx context.Context) error {
 	rs, err := s.app.closer.Store.Statements(ctx, period.Month{}, "")
 	if err != nil {
 		return err
@@ -347,28 +404,33 @@ func (s *show) late(ctx context.Context, w io.Writer) error {
 			}
 		}
 	}
-	return table(w, []string{"statement", "line", "", "posted then", "comes to now", "difference"}, rows, 1, 3, 4, 5)
+	return table(s.out, []string{"statement", "line", "", "posted then", "comes to now", "difference"}, rows, 1, 3, 4, 5)
 }
 
 // maxLateShown bounds the table of late differences.
 const maxLateShown = 12
 
-// check runs every checker and prints one line for each.
-func (s *show) check(ctx context.Context, w io.Writer, rec billing.Reconciliation) (bool, error) {
-	ok := true
-	line := func(what string, findings int, detail string) {
+// check runs every checker and shows one line for each.
+func (s *show) check(ctx context.Context) error {
+	line := func(what string, difference int, detail string) {
+		s.told.Checks = append(s.told.Checks, demoCheck{what, difference, detail})
 		mark := "ok "
-		if findings > 0 {
-			mark, ok = "BAD", false
+		if difference != 0 {
+			mark = "BAD"
 		}
-		fmt.Fprintf(w, "  %s  %-46s difference %d%s\n", mark, what, findings, detail)
+		fmt.Fprintf(s.out, "  %s  %-48s difference %d%s\n", mark, what, difference, detail)
 	}
-	line("events = stored = priced = statements = postings", rec.Difference(), "")
+	unanswered, err := s.unanswered(ctx)
+	if err != nil {
+		return err
+	}
+	line("senders' own books = accepted + refused", unanswered, "")
+	line("events = stored = priced = statements = postings", s.told.Reconciliation.Difference(), "")
 	sum := sha256.New()
 	for _, d := range s.world.Delivered {
 		v, err := s.app.closer.Verify(ctx, d.Month)
 		if err != nil {
-			return false, err
+			return err
 		}
 		line(d.Month.String()+" derived again from raw events", len(v.Findings), fmt.Sprintf("  (%d statements, %d lines)", v.Statements, v.Lines))
 		for _, id := range sortedKeys(v.Digests) {
@@ -377,22 +439,45 @@ func (s *show) check(ctx context.Context, w io.Writer, rec billing.Reconciliatio
 	}
 	fs, err := s.app.store.Verify(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	line("books: every entry balances, balances = postings", len(fs), "")
 	wrong, err := s.app.events.Check(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	line("metering store: rows = keys = tallies", len(wrong), "")
 	s.lap("checked")
-	fmt.Fprintf(w, "\n  digest of all statements %s\n", hex.EncodeToString(sum.Sum(nil)))
-	return ok, nil
+	s.told.Digest = hex.EncodeToString(sum.Sum(nil))
+	fmt.Fprintf(s.out, "\n  digest of all statements %s\n", s.told.Digest)
+	return nil
+}
+
+// unanswered is how many events the senders sent and mete neither took nor refused.
+func (s *show) unanswered(ctx context.Context) (int, error) {
+	n := 0
+	for _, d := range s.told.Sent {
+		n += d.Events
+	}
+	counts, err := s.app.tally(ctx)
+	if err != nil {
+		return 0, err
+	}
+	n -= int(counts.Announced)
+	refused, err := s.app.events.RefusalCounts(ctx)
+	for _, r := range refused {
+		n -= int(r)
+	}
+	return n, err
 }
 
 // serve keeps the demonstration's folder open for commands on this machine.
 func (s *show) serve(ctx context.Context) error {
-	fmt.Fprintln(s.e.out, "Serving; stop with Ctrl-C.")
+	fmt.Fprintln(s.out, "Serving; stop with Ctrl-C.")
 	s.app.now = time.Now
-	return s.app.serve(ctx, s.e, "127.0.0.1:0")
+	mappings, err := s.e.mappings(nil)
+	if err != nil {
+		return err
+	}
+	return s.app.serve(ctx, s.e, "127.0.0.1:0", mappings)
 }

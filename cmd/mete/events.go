@@ -46,7 +46,7 @@ var usageColumns = map[string]func(metering.Usage) string{
 func usageCommand(e *env) *cobra.Command {
 	var month, from, to, by, meter string
 	c := command(e, "usage", "Sum up usage", "mete usage --period 2026-09 --by app,class\nmete usage --from 2026-09-01T00:00:00Z --to 2026-09-02T00:00:00Z --by customer\nmete usage --period 2026-09 --meter api_calls --by app",
-		cobra.NoArgs, func(ctx context.Context, a *app, _ []string) error {
+		func(ctx context.Context, a *app, _ []string) error {
 			snap, err := a.catalogue.Current(ctx)
 			if err != nil {
 				return err
@@ -54,18 +54,18 @@ func usageCommand(e *env) *cobra.Command {
 			span := metering.Span{}
 			switch {
 			case month != "":
-				m, err := period.ParseMonth(month)
+				m, err := typed(period.ParseMonth, "--period", month)
 				if err != nil {
-					return usageError(err)
+					return err
 				}
 				p := m.In(snap.Marketplace.Zone)
 				span.Start, span.End = p.Start, p.End
 			case from != "" || to != "":
-				if span.Start, err = parseInstant(from); err != nil {
-					return usageError(err)
+				if span.Start, err = optional(parseInstant, "--from", from); err != nil {
+					return err
 				}
-				if span.End, err = parseInstant(to); err != nil {
-					return usageError(err)
+				if span.End, err = optional(parseInstant, "--to", to); err != nil {
+					return err
 				}
 			}
 			var only *metering.Meter
@@ -163,11 +163,7 @@ func usageKeys(u metering.Usage, by []string, meters map[string]metering.Meter) 
 	return keys, nil
 }
 
-// parseInstant reads an RFC 3339 time; empty is the open side.
 func parseInstant(s string) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
 		return t, fmt.Errorf("%q is no time: want RFC 3339, such as 2026-09-01T00:00:00Z", s)
@@ -206,36 +202,46 @@ func writeUsage(w io.Writer, by []string, rows []usageRow) error {
 
 // eventAnswer says where an event went.
 type eventAnswer struct {
-	Source     string              `json:"source"`
-	ID         string              `json:"id"`
-	Key        metering.Key        `json:"key"`
-	State      string              `json:"state"`
-	Event      *metering.Accepted  `json:"event,omitempty"`
-	Voided     *metering.Position  `json:"voided_by,omitempty"`
-	Duplicates []metering.Position `json:"duplicates,omitempty"`
-	Conflicts  []metering.Accepted `json:"conflicts,omitempty"`
-	Refusals   []metering.Refusal  `json:"refusals,omitempty"`
-	Billed     []string            `json:"billed,omitempty"`
+	Source     string               `json:"source"`
+	ID         string               `json:"id"`
+	Key        metering.Key         `json:"key"`
+	State      string               `json:"state"`
+	Event      *metering.Accepted   `json:"event,omitempty"`
+	Voided     *metering.Position   `json:"voided_by,omitempty"`
+	Duplicates []metering.Position  `json:"duplicates,omitempty"`
+	Conflicts  []metering.Accepted  `json:"conflicts,omitempty"`
+	Refusals   []metering.Refused   `json:"refusals,omitempty"`
+	Redactions []metering.Redaction `json:"redactions,omitempty"`
+	Billed     []string             `json:"billed,omitempty"`
 }
 
 func eventCommand(e *env) *cobra.Command {
-	return command(e, "event SOURCE ID", "Where did my event go?", "mete event billing inv-202609-07-01", cobra.ExactArgs(2),
+	var key metering.Key
+	c := command(e, "event KEY|SOURCE [ID]", "Where did my event go?", "mete event billing inv-202609-07-01\nmete event 8e6e93b96186a58e7d77bd16fac942d9",
 		func(ctx context.Context, a *app, args []string) error {
-			ans, err := a.findEvent(ctx, args[0], args[1])
+			ans, err := a.findEvent(ctx, key)
 			if err != nil {
 				return err
 			}
+			if len(args) == 2 {
+				ans.Source, ans.ID = args[0], args[1]
+			}
 			return e.print(ans, ans.writeText)
 		})
+	named(c, &key)
+	return c
 }
 
-func (a *app) findEvent(ctx context.Context, source, id string) (eventAnswer, error) {
-	ans := eventAnswer{Source: source, ID: id, Key: metering.KeyOf(source, id)}
-	got, err := a.events.Find(ctx, ans.Key)
+func (a *app) findEvent(ctx context.Context, key metering.Key) (eventAnswer, error) {
+	ans := eventAnswer{Key: key}
+	got, err := a.events.Find(ctx, key)
 	if err != nil {
 		return ans, err
 	}
-	ans.Event, ans.Voided, ans.Duplicates, ans.Conflicts = got.Event, got.Voided, got.Duplicates, got.Conflicts
+	if got.Event != nil {
+		ans.Source, ans.ID = got.Event.Source, got.Event.ID
+	}
+	ans.Event, ans.Voided, ans.Duplicates, ans.Conflicts, ans.Redactions = got.Event, got.Voided, got.Duplicates, got.Conflicts, got.Redactions
 	switch {
 	case got.Event == nil:
 		ans.State = "unknown here: not accepted, or refused under another id (mete quarantine list)"
@@ -247,20 +253,13 @@ func (a *app) findEvent(ctx context.Context, source, id string) (eventAnswer, er
 			return ans, err
 		}
 	}
-	refusals, err := a.events.Refusals(ctx, source, metering.MaxFound)
-	if err != nil {
-		return ans, err
-	}
-	for _, r := range refusals {
-		if strings.Contains(string(r.Event), `"`+id+`"`) {
-			ans.Refusals = append(ans.Refusals, r)
-		}
-	}
-	return ans, nil
+	ans.Refusals, err = a.events.Refused(ctx, metering.RefusedQuery{Keys: []metering.Key{ans.Key}, Limit: metering.MaxFound})
+	return ans, err
 }
 
 func (ans eventAnswer) writeText(w io.Writer) error {
-	fmt.Fprintf(w, "%s %s\n  %s\n", ans.Source, ans.ID, ans.State)
+	fmt.Fprintln(w, strings.TrimSpace(ans.Source+" "+ans.ID))
+	fmt.Fprintf(w, "  key %s\n  %s\n", ans.Key, ans.State)
 	if x := ans.Event; x != nil {
 		fmt.Fprintf(w, "  %s of %s for app %s, practice %s\n", x.Type, x.Time.Format("2006-01-02 15:04:05.000 MST"), cmp.Or(string(x.Data.App), "–"), cmp.Or(string(x.Customer), "–"))
 		if x.Data.Amount != nil {
@@ -268,6 +267,9 @@ func (ans eventAnswer) writeText(w io.Writer) error {
 		}
 		p := x.Position
 		fmt.Fprintf(w, "  accepted %s at position %d/%d.%d\n", x.AcceptedAt.Format("2006-01-02 15:04:05 MST"), p.Partition, p.Sequence, p.Index)
+	}
+	for _, r := range ans.Redactions {
+		fmt.Fprintf(w, "  %s\n", redactionText(r))
 	}
 	for _, b := range ans.Billed {
 		fmt.Fprintf(w, "  %s\n", b)
@@ -279,42 +281,8 @@ func (ans eventAnswer) writeText(w io.Writer) error {
 		fmt.Fprintf(w, "  conflict: sent again with other content at %d/%d.%d; kept beside, the first counts\n", c.Position.Partition, c.Position.Sequence, c.Position.Index)
 	}
 	for _, r := range ans.Refusals {
-		fmt.Fprintf(w, "  refused %s: %s: %s\n", r.Where, r.Reason, r.Detail)
+		now := r.Newest()
+		fmt.Fprintf(w, "  refused %s: %s: %s\n    receipt %s: %s\n", r.Where, now.Reason, now.Detail, r.ID, refusedState(&r))
 	}
 	return nil
-}
-
-func quarantineCommand(e *env) *cobra.Command {
-	c := &cobra.Command{Use: "quarantine", Short: "What was refused, and why"}
-	var source string
-	var limit int
-	list := command(e, "list", "List refused events and log lines, newest first", "mete quarantine list --source gateway-nginx", cobra.NoArgs,
-		func(ctx context.Context, a *app, _ []string) error {
-			rs, err := a.events.Refusals(ctx, source, limit)
-			if err != nil {
-				return err
-			}
-			counts, err := a.events.RefusalCounts(ctx)
-			if err != nil {
-				return err
-			}
-			return e.print(rs, func(w io.Writer) error {
-				var rows [][]string
-				for _, r := range rs {
-					rows = append(rows, []string{r.ReceivedAt.Format("2006-01-02 15:04:05"), r.Class, r.Reason, r.Field, r.Where, r.Detail})
-				}
-				if err := table(w, []string{"received (UTC)", "class", "reason", "field", "where", "what"}, rows); err != nil {
-					return err
-				}
-				fmt.Fprintln(w)
-				for _, k := range sortedKeys(counts) {
-					fmt.Fprintf(w, "%10s  %s\n", groupInt(counts[k]), k)
-				}
-				return nil
-			})
-		})
-	list.Flags().StringVar(&source, "source", "", "only this source")
-	list.Flags().IntVar(&limit, "limit", 20, "at most so many")
-	c.AddCommand(list)
-	return c
 }

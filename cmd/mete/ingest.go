@@ -17,13 +17,13 @@ import (
 	"mete/partner"
 )
 
-// ingestBatch is how many events are published at once, and ingestAtOnce how many
-// batches are under way: memory stays the same however long the file is. One batch
-// after the other keeps the order of the file: of two lines with the same identity
-// and other content the first counts, however often the file is read.
+// A file goes through the gate in batches of so many records, or so many bytes of
+// them: memory stays the same however long it is. One batch after the other keeps the
+// order of the file: of two lines with the same identity and other content the first
+// counts, however often the file is read.
 const (
-	ingestBatch  = 4000
-	ingestAtOnce = 1
+	ingestBatch = 4000
+	ingestBytes = 4 << 20
 )
 
 // ingestReport is what became of a file.
@@ -45,7 +45,7 @@ func ingestCommand(e *env) *cobra.Command {
 	var gateway, mapping, source, appName, class string
 	c := command(e, "ingest FILE|-", "Take a gateway's access log or a file of CloudEvents in",
 		"mete ingest access.jsonl --gateway nginx\nzcat access.gz | mete ingest - --gateway apache --app northwind-scheduler\nmete ingest events.ndjson --gateway cloudevents",
-		cobra.ExactArgs(1), func(ctx context.Context, a *app, args []string) error {
+		func(ctx context.Context, a *app, args []string) error {
 			m, err := e.mapping(gateway, mapping)
 			if err != nil {
 				return usageError(err)
@@ -65,7 +65,7 @@ func ingestCommand(e *env) *cobra.Command {
 				o.Class = metering.Class(class)
 			}
 			o.Name = args[0]
-			f, size, err := e.open(args[0])
+			f, size, err := e.open(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -74,13 +74,7 @@ func ingestCommand(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := e.print(report, report.writeText); err != nil {
-				return err
-			}
-			if report.Refused > 0 {
-				return found
-			}
-			return nil
+			return e.check(report.Refused > 0, report, report.writeText)
 		})
 	f := c.Flags()
 	f.StringVar(&gateway, "gateway", "", "built-in mapping: "+strings.Join(metering.MappingNames(), ", "))
@@ -112,6 +106,29 @@ func (e *env) mapping(gateway, file string) (*metering.Mapping, error) {
 	return nil, fmt.Errorf("say what the file is: --gateway NAME (%s) or --mapping FILE", strings.Join(metering.MappingNames(), ", "))
 }
 
+// mappings are all that are built in and those of the files, by name.
+func (e *env) mappings(files []string) (map[string]*metering.Mapping, error) {
+	all := map[string]*metering.Mapping{}
+	for _, name := range metering.MappingNames() {
+		m, err := metering.BuiltInMapping(name)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = m
+	}
+	for _, file := range files {
+		m, err := e.mapping("", file)
+		if err != nil {
+			return nil, err
+		}
+		if all[m.Name] != nil {
+			return nil, fmt.Errorf("%s: there is a mapping %s already; give yours another name", file, m.Name)
+		}
+		all[m.Name] = m
+	}
+	return all, nil
+}
+
 // logOptions takes what the log does not say from the registered source.
 func logOptions(snap *catalogue.Snapshot, m *metering.Mapping, source string) (metering.LogOptions, error) {
 	if m.Format == metering.FormatCloudEvents {
@@ -135,62 +152,57 @@ func logOptions(snap *catalogue.Snapshot, m *metering.Mapping, source string) (m
 	return metering.LogOptions{}, fmt.Errorf("%d sources have the mapping %s: name one with --source", len(fits), m.Name)
 }
 
-// ingest reads the log to its end, publishes what is valid, keeps what is refused and
-// waits until the store has counted it. Interrupted, it may be run again from the
-// start: what was accepted before is a duplicate then.
+// ingest takes the log to its end through the gate, the same one that other ways in
+// have, and waits until the store has counted it. Interrupted, it may be run again
+// from the start: what was accepted before is a duplicate then.
 func (a *app) ingest(ctx context.Context, e *env, m *metering.Mapping, o metering.LogOptions, in io.Reader, size int64) (ingestReport, error) {
 	r := ingestReport{File: o.Name, Source: cmp.Or(o.Source, m.Source), IDRule: m.IDRule(), Reasons: map[string]int64{}}
+	if err := a.drain(ctx); err != nil { // what is on its way from elsewhere counts before
+		return r, err
+	}
 	before, err := a.tally(ctx)
 	if err != nil {
 		return r, err
 	}
-	dir, err := a.directory(ctx)
-	if err != nil {
-		return r, err
-	}
-	o.At = e.now()
 	count := &countingReader{r: in}
 	log, err := m.Reader(count, o)
 	if err != nil {
 		return r, usageError(err)
 	}
+	gate, from := a.gate(), metering.Sender{Any: true, Where: o.Name}
+	gate.Now = e.now
 	p := newProgress(e)
 	defer p.done()
-	out := a.newPublisher(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	read := make(chan ingestPart)
+	go readParts(ctx, log, count, read)
 	for {
-		ev, _, refusal, err := log.Next()
-		if errors.Is(err, io.EOF) {
+		var part ingestPart
+		select {
+		case part = <-read:
+		case <-ctx.Done(): // whoever reads may wait for a terminal for ever
+		}
+		if ctx.Err() != nil { // it may have cut off what came last, which is then no part
+			return r, fmt.Errorf("%s: %w", o.Name, ctx.Err())
+		}
+		verdicts, err := gate.Admit(ctx, from, part.records)
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", o.Name, err)
+		}
+		for _, v := range verdicts {
+			r.add(v)
+		}
+		p.draw("reading "+o.Name, part.read, size, true)
+		if errors.Is(part.err, io.EOF) {
 			break
 		}
-		if err == nil && ctx.Err() != nil {
-			err = ctx.Err()
+		if errors.Is(part.err, metering.ErrNoColumns) {
+			return r, usageError(part.err)
 		}
-		if err != nil {
-			return r, errors.Join(fmt.Errorf("%s: %w", o.Name, err), out.wait())
+		if part.err != nil {
+			return r, fmt.Errorf("%s: %w", o.Name, part.err)
 		}
-		if refusal == nil {
-			refusal = dir.CheckSource(ev.Source, dir.Sources[ev.Source].Owner)
-			if refusal == nil {
-				refusal = metering.Validate(ev, dir, e.now())
-			}
-			if refusal != nil {
-				refusal.Seal(log.Raw(), log.Where(), e.now())
-			}
-		}
-		if refusal != nil {
-			r.refuse(refusal)
-			err = out.refuse(*refusal)
-		} else {
-			r.Accepted++
-			err = out.accept(ev)
-		}
-		if err != nil {
-			return r, errors.Join(err, out.wait())
-		}
-		p.draw("reading "+o.Name, count.n, size, true)
-	}
-	if err := out.flush(); err != nil {
-		return r, err
 	}
 	p.done()
 	r.Lines = log.Counts().Lines
@@ -205,6 +217,41 @@ func (a *app) ingest(ctx context.Context, e *env, m *metering.Mapping, o meterin
 	return r, nil
 }
 
+// ingestPart is a batch of a file's records.
+type ingestPart struct {
+	records []metering.Decoded
+	read    int64 // bytes of the file so far
+	err     error // what comes after these records: io.EOF, or why no more can be read
+}
+
+// readParts reads the log while the part before is admitted. The last part has an
+// error.
+func readParts(ctx context.Context, log *metering.LogReader, count *countingReader, to chan<- ingestPart) {
+	size := 0 // of the texts of the part before
+	for {
+		part := ingestPart{records: make([]metering.Decoded, 0, ingestBatch)}
+		texts := make([]byte, 0, size+size/8)
+		for part.err == nil && len(part.records) < ingestBatch && len(texts) < ingestBytes {
+			var d metering.Decoded
+			if d, part.err = log.Next(); part.err == nil {
+				from := len(texts)
+				texts = append(texts, d.Raw...) // good until the next call; a grown slice leaves the old texts where they are
+				d.Raw = texts[from:len(texts):len(texts)]
+				part.records = append(part.records, d)
+			}
+		}
+		part.read, size = count.n, len(texts)
+		select {
+		case to <- part:
+		case <-ctx.Done():
+			return
+		}
+		if part.err != nil {
+			return
+		}
+	}
+}
+
 func (a *app) tally(ctx context.Context) (metering.Counts, error) {
 	c, err := a.events.Cutoff(ctx)
 	if err != nil {
@@ -216,7 +263,12 @@ func (a *app) tally(ctx context.Context) (metering.Counts, error) {
 // maxShown bounds how many refusals are shown one by one.
 const maxShown = 5
 
-func (r *ingestReport) refuse(f *metering.Refusal) {
+func (r *ingestReport) add(v metering.Verdict) {
+	if v.Refusal == nil {
+		r.Accepted++
+		return
+	}
+	f := v.Refusal
 	r.Refused++
 	r.Reasons[f.Class+"/"+f.Reason]++
 	if len(r.First) < maxShown {
@@ -250,83 +302,4 @@ func (c *countingReader) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
 	c.n += int64(n)
 	return n, err
-}
-
-// publisher publishes in batches, a few at once, and keeps refusals in batches too.
-type publisher struct {
-	a        *app
-	ctx      context.Context
-	batch    []metering.Event
-	refusals []metering.Refusal
-	free     chan struct{} // one token for each batch that may be under way
-	errs     chan error
-}
-
-func (a *app) newPublisher(ctx context.Context) *publisher {
-	return &publisher{a: a, ctx: ctx, free: make(chan struct{}, ingestAtOnce), errs: make(chan error, ingestAtOnce)}
-}
-
-func (p *publisher) accept(e metering.Event) error {
-	p.batch = append(p.batch, e)
-	if len(p.batch) < ingestBatch {
-		return nil
-	}
-	return p.send()
-}
-
-func (p *publisher) send() error {
-	select {
-	case err := <-p.errs:
-		return err
-	case p.free <- struct{}{}:
-	}
-	batch := p.batch
-	p.batch = make([]metering.Event, 0, ingestBatch)
-	go func() {
-		if _, err := p.a.intake.Accept(p.ctx, batch); err != nil {
-			p.errs <- fmt.Errorf("publish: %w", err)
-		}
-		<-p.free
-	}()
-	return nil
-}
-
-func (p *publisher) refuse(r metering.Refusal) error {
-	p.refusals = append(p.refusals, r)
-	if len(p.refusals) < ingestBatch {
-		return nil
-	}
-	return p.keep()
-}
-
-func (p *publisher) keep() error {
-	err := p.a.events.Refuse(p.ctx, p.refusals)
-	p.refusals = p.refusals[:0]
-	return err
-}
-
-// flush sends what is left and waits until all of it is on disk.
-func (p *publisher) flush() error {
-	if len(p.batch) > 0 {
-		if err := p.send(); err != nil {
-			return errors.Join(err, p.wait())
-		}
-	}
-	return errors.Join(p.wait(), p.keep())
-}
-
-// wait waits for the batches under way.
-func (p *publisher) wait() error {
-	for range ingestAtOnce {
-		p.free <- struct{}{}
-	}
-	for range ingestAtOnce {
-		<-p.free
-	}
-	select {
-	case err := <-p.errs:
-		return err
-	default:
-		return nil
-	}
 }

@@ -35,6 +35,7 @@ type localCall struct {
 	Args     []string `json:"args"`
 	Cwd      string   `json:"cwd"`
 	Terminal bool     `json:"terminal"`
+	As       string   `json:"as,omitempty"`  // who acts, unless the command line says
 	Now      string   `json:"now,omitempty"` // a fixed clock
 }
 
@@ -42,6 +43,7 @@ type localCall struct {
 const (
 	frameIn     = 'i'
 	frameInEnd  = 'e'
+	frameStop   = 'x' // the caller was told to stop: the command ends and says so
 	frameOut    = 'o'
 	frameErr    = 'r'
 	frameStatus = 's'
@@ -87,6 +89,10 @@ func (f frameWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// stopPatience is how long a caller that was told to stop waits for the command's last
+// words and exit code.
+const stopPatience = 10 * time.Second
+
 // callServer runs a command line on the server that owns the folder.
 func callServer(ctx context.Context, e *env, o owner, args []string) (int, error) {
 	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", o.Address)
@@ -94,8 +100,9 @@ func callServer(ctx context.Context, e *env, o owner, args []string) (int, error
 		return 0, fmt.Errorf("process %d owns the data folder but does not answer at %s: %w", o.PID, o.Address, err)
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	call, err := json.Marshal(localCall{Args: args, Cwd: e.cwd, Terminal: e.terminal, Now: e.getenv("METE_NOW")})
+	early := context.AfterFunc(ctx, func() { conn.Close() })
+	defer early()
+	call, err := json.Marshal(localCall{Args: args, Cwd: e.cwd, Terminal: e.terminal, As: e.getenv("METE_AS"), Now: e.getenv("METE_NOW")})
 	if err != nil {
 		return 0, err
 	}
@@ -110,7 +117,16 @@ func callServer(ctx context.Context, e *env, o owner, args []string) (int, error
 		body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10))
 		return 0, fmt.Errorf("local call to %s: %s: %s", o.Address, res.Status, body)
 	}
-	go sendInput(conn, e.in)
+	var sending sync.Mutex
+	if early() {
+		defer context.AfterFunc(ctx, func() {
+			time.AfterFunc(stopPatience, func() { conn.Close() })
+			sending.Lock()
+			defer sending.Unlock()
+			writeFrame(conn, frameStop, nil)
+		})()
+	}
+	go sendInput(conn, &sending, e.in)
 	for {
 		kind, b, err := readFrame(r)
 		if err != nil {
@@ -133,15 +149,20 @@ func callServer(ctx context.Context, e *env, o owner, args []string) (int, error
 	}
 }
 
-func sendInput(conn net.Conn, in io.Reader) {
+func sendInput(conn net.Conn, sending *sync.Mutex, in io.Reader) {
 	buf := make([]byte, maxFrame)
+	send := func(kind byte, b []byte) error {
+		sending.Lock()
+		defer sending.Unlock()
+		return writeFrame(conn, kind, b)
+	}
 	for {
 		n, err := in.Read(buf)
-		if n > 0 && writeFrame(conn, frameIn, buf[:n]) != nil {
+		if n > 0 && send(frameIn, buf[:n]) != nil {
 			return
 		}
 		if err != nil {
-			writeFrame(conn, frameInEnd, nil)
+			send(frameInEnd, nil)
 			return
 		}
 	}
@@ -188,6 +209,8 @@ func (h localHandler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 				feed.Write(b)
 			case kind == frameInEnd:
 				feed.Close()
+			case kind == frameStop:
+				cancel()
 			}
 		}
 	}()
@@ -195,7 +218,7 @@ func (h localHandler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	e := &env{
 		in: in, out: frameWriter{&mu, conn, frameOut}, err: frameWriter{&mu, conn, frameErr},
 		cwd: call.Cwd, now: h.app.now, terminal: call.Terminal, app: h.app,
-		getenv: func(string) string { return "" },
+		getenv: func(name string) string { return map[string]string{"METE_AS": call.As}[name] },
 	}
 	if t, err := time.Parse(time.RFC3339, call.Now); err == nil {
 		e.now = func() time.Time { return t }

@@ -12,24 +12,29 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 	_ "time/tzdata" // zones travel with the binary
 
 	"golang.org/x/term"
+
+	"mete/billing"
+	"mete/catalogue"
+	"mete/payouts"
 )
 
 // The exit codes, the same for every command.
 const (
 	exitOK       = 0
 	exitFound    = 1 // the command ran and found something wrong: a difference, a refusal, a failed scenario
-	exitUsage    = 2 // the command line, a file or a document is wrong
-	exitInternal = 3 // something else failed; nothing was half done
+	exitUsage    = 2 // the command line, a file or a document is wrong, or the step is not allowed now
+	exitInternal = 3 // something else failed, or the command was stopped; nothing was half done
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	cwd, err := os.Getwd()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mete:", err)
@@ -55,6 +60,7 @@ type env struct {
 	json     bool
 	as       string
 	dir      string
+	config   string // named by the person; else the one in dir
 }
 
 // run runs one command line and returns its exit code.
@@ -80,15 +86,39 @@ func run(ctx context.Context, e *env, args []string) int {
 	code := exitInternal
 	var ec exitError
 	switch {
-	case errors.As(err, &ec):
+	case errors.As(err, &ec) && (ec.printed || ec.code == exitInternal):
 		code = ec.code
 	case ctx.Err() != nil:
-		err = fmt.Errorf("stopped; nothing is half done, run it again to go on: %w", err)
+		err = stopped(err)
+	case ec.code != exitOK:
+		code = ec.code
+	case isMendable(err):
+		code = exitUsage
 	}
 	if !ec.printed {
 		fmt.Fprintln(e.err, "mete:", err)
 	}
 	return code
+}
+
+// stopped says what Ctrl-C leaves behind.
+func stopped(err error) error {
+	const text = "stopped; nothing is half done, run it again to go on"
+	if errors.Is(err, context.Canceled) {
+		return errors.New(text)
+	}
+	return fmt.Errorf(text+" (%w)", err)
+}
+
+// mendable are the errors of the stages that the person can mend.
+var mendable = []error{
+	billing.ErrState, billing.ErrNotFound, billing.ErrConflict,
+	catalogue.ErrNoMarketplace, catalogue.ErrRefused, catalogue.ErrUnknown,
+	payouts.ErrNotFound, payouts.ErrState, payouts.ErrContent, payouts.ErrApproval, payouts.ErrShort, payouts.ErrConflict,
+}
+
+func isMendable(err error) bool {
+	return slices.ContainsFunc(mendable, func(m error) bool { return errors.Is(err, m) })
 }
 
 // exitError is an error with an exit code. Printed says that the person has seen

@@ -30,7 +30,8 @@ type desk struct {
 	t    testing.TB
 	dir  string // of the data
 	now  string
-	held *app // the folder while it is held open
+	dsn  string // of books in PostgreSQL
+	held *app   // the folder while it is held open
 }
 
 // answer is what a command line printed.
@@ -43,7 +44,7 @@ func (d *desk) run(args ...string) answer {
 	d.t.Helper()
 	var out, errs bytes.Buffer
 	e := &env{in: strings.NewReader(""), out: &out, err: &errs, cwd: d.t.TempDir(), now: time.Now, getenv: func(name string) string {
-		return map[string]string{"METE_NOW": d.now, "METE_DIR": d.dir}[name]
+		return map[string]string{"METE_NOW": d.now, "METE_DIR": d.dir, "METE_POSTGRES_DSN": d.dsn}[name]
 	}}
 	if d.held != nil {
 		e.app, e.now = d.held, d.clock
@@ -65,7 +66,7 @@ func (d *desk) clock() time.Time {
 // it returns is called.
 func (d *desk) hold() (let func()) {
 	d.t.Helper()
-	a, _, err := openApp(context.Background(), &env{dir: d.dir, cwd: d.dir, now: d.clock, err: io.Discard, getenv: func(string) string { return "" }}, options{})
+	a, _, err := openApp(context.Background(), &env{dir: d.dir, cwd: d.dir, now: d.clock, err: io.Discard, getenv: func(string) string { return "" }}, options{begin: true})
 	if err != nil {
 		d.t.Fatal(err)
 	}

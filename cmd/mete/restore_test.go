@@ -7,6 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"mete/metering/jetstream"
+	"mete/money"
 )
 
 const restoreContract = `contract: northwind-agreement
@@ -106,4 +110,28 @@ func copyStore(t *testing.T, from, to string) string {
 		}
 	}
 	return to
+}
+
+// TestCloseWaitsForProducers: what a producer's broker had taken before the close is in
+// the month, though nothing had routed it yet.
+func TestCloseWaitsForProducers(t *testing.T) {
+	d := &desk{t: t, dir: t.TempDir(), now: "2026-10-05T15:00:00Z"}
+	d.want(exitOK, "apply", "-f", folder(t, map[string]string{"all.yaml": crashCatalogue, "contract.yaml": restoreContract}), "--as", "k.lee")
+	d.want(exitOK, "contract", "approve", "northwind-agreement", "--as", "r.shah")
+	d.want(exitOK, "contract", "accept", "northwind-agreement", "--by", "the signer", "--evidence", "signed order form", "--as", "k.lee")
+	defer d.hold()()
+	const events = 40
+	for i := range events {
+		body := delivery{identity{crashSources[0], fmt.Sprintf("call-%05d", i)}, &content{quantity: 10}}.json()
+		if _, err := d.held.conn.Request(jetstream.IntakeSubject(crashSources[0]), []byte(body), 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.want(exitOK, "close", "2026-09", "--as", "m.ortiz")
+	var s struct{ Earned money.Amount }
+	d.read(&s, "statement", "show", "meridian-us.northwind.usd.2026-09")
+	if want := money.New(-events*10, "USD"); s.Earned != want {
+		t.Errorf("September comes to %s, want %s: the producer's events", s.Earned, want)
+	}
+	checkReconciled(t, d)
 }

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"database/sql"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,7 +14,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/spf13/cobra"
 )
 
 // TestScripts is the specification of the command line: each script is what people
@@ -20,24 +23,43 @@ import (
 //	world         apply world, approve and accept its contract
 //	json FILE     the file holds JSON
 //	code N ARGS   mete with ARGS must end with exit code N
+//	post OWNER PATH FILE N   post the file to the service; the answer must have status N
 //	serving       wait until the data folder is served
+//	sql DB TEXT   run a statement in a SQLite file, as no command of mete would
 //	keep NAME RE  put what RE finds in the last output into the variable NAME
+//
+// A line that begins with [!clickhouse] is left out over a ClickHouse store, see
+// [TestScriptsOnClickHouse].
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"),
+	p := scripts()
+	p.Dir = filepath.Join("testdata", "script")
+	testscript.Run(t, p)
+}
+
+// scripts say what the scripts begin with and may do.
+func scripts() testscript.Params {
+	return testscript.Params{
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("METE_DIR", filepath.Join(e.WorkDir, "data"))
 			e.Setenv("METE_NOW", "2026-10-02T15:00:00Z")
 			return os.CopyFS(filepath.Join(e.WorkDir, "world"), os.DirFS(filepath.Join("testdata", "world")))
 		},
+		Condition: func(name string) (bool, error) {
+			if name != "clickhouse" {
+				return false, fmt.Errorf("no such condition: %s", name)
+			}
+			return false, nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"code":    scriptCode,
 			"json":    scriptJSON,
 			"keep":    scriptKeep,
+			"post":    scriptPost,
 			"serving": scriptServing,
+			"sql":     scriptSQL,
 			"world":   scriptWorld,
 		},
-	})
+	}
 }
 
 func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
@@ -76,6 +98,38 @@ func scriptServing(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Fatalf("nobody serves %s", ts.Getenv("METE_DIR"))
 }
 
+// scriptPost posts a file to the running service with an owner's token, and wants a
+// status; the answer is what an exec would have printed.
+func scriptPost(ts *testscript.TestScript, _ bool, args []string) {
+	owner, path, file, want := args[0], args[1], args[2], args[3]
+	o, err := readOwner(ts.Getenv("METE_DIR"))
+	ts.Check(err)
+	tokens := map[string]string{}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(filepath.Join(ts.Getenv("METE_DIR"), credentialsName))), &tokens))
+	r, err := http.NewRequest(http.MethodPost, "http://"+o.Address+path, strings.NewReader(ts.ReadFile(file)))
+	ts.Check(err)
+	r.Header.Set("Authorization", "Bearer "+tokens[owner])
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	ts.Check(err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	if fmt.Sprint(res.StatusCode) != want {
+		ts.Fatalf("%s: %s, want %s: %s", path, res.Status, want, body)
+	}
+	fmt.Fprintf(ts.Stdout(), "%s", body)
+}
+
+func scriptSQL(ts *testscript.TestScript, neg bool, args []string) {
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer db.Close()
+	if _, err = db.Exec(args[1]); neg == (err == nil) {
+		ts.Fatalf("%s: %v", args[1], err)
+	}
+}
+
 func scriptWorld(ts *testscript.TestScript, _ bool, _ []string) {
 	for _, line := range []string{
 		"apply -f world --as k.lee",
@@ -84,45 +138,4 @@ func scriptWorld(ts *testscript.TestScript, _ bool, _ []string) {
 	} {
 		ts.Check(ts.Exec("mete", strings.Fields(line)...))
 	}
-}
-
-// TestEveryCommandHasAnExample walks all commands: each that runs shows examples that
-// begin with its own words, and says what it does.
-func TestEveryCommandHasAnExample(t *testing.T) {
-	n := 0
-	var walk func(c *cobra.Command)
-	walk = func(c *cobra.Command) {
-		for _, sub := range c.Commands() {
-			walk(sub)
-		}
-		if c.Short == "" {
-			t.Errorf("%s does not say what it does", c.CommandPath())
-		}
-		if !c.Runnable() || c.HasSubCommands() || c.Name() == "help" {
-			return
-		}
-		n++
-		if !strings.Contains(c.Example, c.CommandPath()) {
-			t.Errorf("%s has no example: %q", c.CommandPath(), c.Example)
-		}
-		for line := range strings.Lines(c.Example) {
-			// What stands before a pipe is not ours.
-			_, line, _ = strings.Cut("| "+strings.TrimSpace(line), "| ")
-			if _, after, ok := strings.Cut(line, "| "); ok {
-				line = after
-			}
-			words := strings.Fields(line)
-			if len(words) == 0 || words[0] != "mete" {
-				t.Errorf("%s: %q is no command line of mete", c.CommandPath(), line)
-				continue
-			}
-			for _, w := range words {
-				if name, ok := strings.CutPrefix(w, "--"); ok && c.Flags().Lookup(name) == nil && c.InheritedFlags().Lookup(name) == nil {
-					t.Errorf("%s: the example names --%s, which is no flag", c.CommandPath(), name)
-				}
-			}
-		}
-	}
-	walk(newRoot(&env{getenv: func(string) string { return "" }}))
-	t.Logf("%d commands with examples", n)
 }

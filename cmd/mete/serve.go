@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,20 +26,32 @@ import (
 func serveCommand(e *env) *cobra.Command {
 	var address string
 	var natsPort int
+	var work bool
+	var files []string
 	c := &cobra.Command{
 		Use: "serve", Short: "Run the service: HTTP and NATS ways in, metering, commands of this machine",
-		Example: "  mete serve --listen 127.0.0.1:8480 --nats-port 4222", Args: positional(cobra.NoArgs),
+		Example: "  mete serve --listen 127.0.0.1:8480 --nats-port 4222", Args: positional,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := c.Context()
-			a, _, err := openApp(ctx, e, options{listenNATS: true, natsPort: natsPort})
+			mappings, err := e.mappings(files)
 			if err != nil {
+				return usageError(err)
+			}
+			a, _, err := openApp(ctx, e, options{begin: true, listenNATS: true, natsPort: natsPort, work: work})
+			if err != nil {
+				return unlessStopped(ctx, err)
+			}
+			if err := errors.Join(a.serve(ctx, e, address, mappings), a.close()); err != nil || e.json {
 				return err
 			}
-			return errors.Join(a.serve(ctx, e, address), a.close())
+			fmt.Fprintln(e.out, "stopped; all that was accepted is on disk")
+			return nil
 		},
 	}
 	c.Flags().StringVar(&address, "listen", "127.0.0.1:8480", "loopback address of the HTTP API; port 0 takes a free one")
 	c.Flags().IntVar(&natsPort, "nats-port", 0, "port of the loopback NATS listener; 0 takes a free one")
+	c.Flags().StringArrayVar(&files, "mapping", nil, "mapping file of your own, for logs that come over HTTP; may be given again")
+	c.Flags().BoolVar(&work, "work", true, "where workers on several machines fill the store, be one of them")
 	return c
 }
 
@@ -50,7 +63,7 @@ const credentialsName = "credentials.json"
 // that are missing.
 func (a *app) credentials(ctx context.Context) (map[string]string, []jetstream.SourceUser, error) {
 	snap, err := a.catalogue.Current(ctx)
-	if err != nil && !errors.Is(err, catalogue.ErrUnknown) {
+	if err != nil && !errors.Is(err, catalogue.ErrNoMarketplace) {
 		return nil, nil, err
 	}
 	tokens := map[string]string{}
@@ -103,19 +116,37 @@ func writeWhole(name string, b []byte, mode os.FileMode) error {
 }
 
 // gate is the one decision about events, whichever way they come.
-func (a *app) gate() *httpin.Gate {
-	return &httpin.Gate{Directory: a.directory, Intake: a.intake, Quarantine: a.events, Now: func() time.Time { return a.now() }}
+func (a *app) gate() *metering.Gate {
+	return &metering.Gate{Directory: a.directory, Intake: a.intake, Quarantine: a.events, Now: func() time.Time { return a.now() }}
 }
 
-// eventsHandler takes events over HTTP from the owners of the tokens.
-func (a *app) eventsHandler(tokens map[string]string) http.Handler {
+// eventsHandler takes events over HTTP from the owners of the tokens, and logs of the
+// sources that have one of the mappings.
+func (a *app) eventsHandler(tokens map[string]string, mappings map[string]*metering.Mapping) *httpin.Handler {
 	a.setTokens(tokens)
-	return &httpin.Handler{Gate: a.gate(), Owner: func(ctx context.Context, token string) (string, bool) {
+	return &httpin.Handler{Gate: a.gate(), Mappings: mappings, Owner: func(ctx context.Context, token string) (string, bool) {
 		a.mu.Lock()
 		known := a.tokens
 		a.mu.Unlock()
 		return known.Owner(ctx, token)
 	}}
+}
+
+// setUsers tells the broker of this process who may publish. Brokers elsewhere have
+// their own users, see docs/operations.md.
+func (a *app) setUsers(users []jetstream.SourceUser) error {
+	if a.server == nil {
+		return nil
+	}
+	return a.server.SetUsers(users)
+}
+
+// natsURL is where producers that speak NATS connect.
+func (a *app) natsURL() string {
+	if a.server == nil {
+		return strings.Join(a.config.Stream.URLs, ",")
+	}
+	return a.server.URL()
 }
 
 func (a *app) setTokens(tokens map[string]string) {
@@ -126,6 +157,30 @@ func (a *app) setTokens(tokens map[string]string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tokens = hashes
+}
+
+// admitProducers lets the owners of sources in over NATS, takes what they publish
+// through the gate from then on, and returns their tokens.
+func (a *app) admitProducers(ctx context.Context) (map[string]string, error) {
+	tokens, users, err := a.credentials(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.setUsers(users); err != nil {
+		return nil, err
+	}
+	a.route()
+	return tokens, nil
+}
+
+// route takes what NATS producers publish through the gate from now on.
+func (a *app) route() {
+	a.routing.Do(func() {
+		r := &jetstream.Router{Streams: a.streams, Gate: func(ctx context.Context, m jetstream.Incoming) ([]byte, error) {
+			return a.gate().AdmitMessage(ctx, m.Source, m.Header, m.Body, m.Where)
+		}}
+		a.run("router", r.Run)
+	})
 }
 
 // refresh makes ways in know what the catalogue says now: apps, sources, and the
@@ -140,7 +195,7 @@ func (a *app) refresh(ctx context.Context) error {
 		return err
 	}
 	a.setTokens(tokens)
-	return a.server.SetUsers(users)
+	return a.setUsers(users)
 }
 
 // Time limits of the HTTP server.
@@ -151,43 +206,34 @@ const (
 )
 
 // serve answers until ctx ends or the background work fails.
-func (a *app) serve(ctx context.Context, e *env, address string) error {
-	host, _, err := net.SplitHostPort(address)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-		return usageError(fmt.Errorf("--listen %s: want a loopback address such as 127.0.0.1:8480; put a proxy with TLS in front for others", address))
-	}
-	tokens, users, err := a.credentials(ctx)
+func (a *app) serve(ctx context.Context, e *env, address string, mappings map[string]*metering.Mapping) error {
+	l, err := listenLoopback(address)
 	if err != nil {
 		return err
 	}
-	if err := a.server.SetUsers(users); err != nil {
-		return err
-	}
-	a.router = &jetstream.Router{Streams: a.streams, Gate: func(ctx context.Context, m jetstream.Incoming) ([]byte, error) {
-		return a.gate().AdmitMessage(ctx, m.Source, m.Header, m.Body, m.Where)
-	}}
-	a.run("router", a.router.Run)
-	l, err := net.Listen("tcp", address)
+	tokens, err := a.admitProducers(ctx)
 	if err != nil {
-		return err
+		return errors.Join(err, l.Close())
 	}
 	local := localHandler{app: a, token: newToken()}
-	events := a.eventsHandler(tokens)
+	events := a.eventsHandler(tokens, mappings)
 	mux := http.NewServeMux()
-	mux.Handle(httpin.Path, events)
-	mux.Handle(httpin.OpenMeterPath, events)
+	for _, path := range httpin.Paths {
+		mux.Handle(path, events)
+	}
+	mux.Handle(httpin.SourcesPath, &httpin.Sources{Events: events, Facts: a.events})
 	mux.Handle("POST "+localPath, local)
 	mux.HandleFunc("GET /healthz", a.serveHealth)
+	a.run("disk", a.keepDisk)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
 	a.owner.Address, a.owner.Token = l.Addr().String(), local.token
 	if err := a.lock.write(a.owner); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	fmt.Fprintf(e.out, "mete serves %s\n  HTTP  http://%s%s\n", a.dir, l.Addr(), httpin.Path)
-	if a.server.URL() != "" {
-		fmt.Fprintf(e.out, "  NATS  %s, subjects intake.SOURCE\n", a.server.URL())
+	s := serving{Dir: a.dir, HTTP: fmt.Sprintf("http://%s%s", l.Addr(), httpin.Path), NATS: a.natsURL(), Owners: len(tokens), Credentials: a.path(credentialsName)}
+	if err := e.print(s, s.writeText); err != nil {
+		return errors.Join(err, l.Close())
 	}
-	fmt.Fprintf(e.out, "  credentials of %d owners in %s\n", len(tokens), a.path(credentialsName))
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {
@@ -203,35 +249,109 @@ func (a *app) serve(ctx context.Context, e *env, address string) error {
 	return errors.Join(err, srv.Shutdown(end))
 }
 
-// health is what the service says of itself.
+func listenLoopback(address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return nil, usageError(fmt.Errorf("--listen %s: want a loopback address such as 127.0.0.1:8480; put a proxy with TLS in front for others", address))
+	}
+	return net.Listen("tcp", address)
+}
+
+// serving says where the service is reached.
+type serving struct {
+	Dir         string `json:"dir"`
+	HTTP        string `json:"http"`
+	NATS        string `json:"nats,omitempty"`
+	Owners      int    `json:"owners"`
+	Credentials string `json:"credentials"`
+}
+
+func (s serving) writeText(w io.Writer) error {
+	fmt.Fprintf(w, "mete serves %s\n  HTTP  %s\n", s.Dir, s.HTTP)
+	if s.NATS != "" {
+		fmt.Fprintf(w, "  NATS  %s, subjects intake.SOURCE\n", s.NATS)
+	}
+	_, err := fmt.Fprintf(w, "  credentials of %d owners in %s\n", s.Owners, s.Credentials)
+	return err
+}
+
+// health is what a process says of metering.
 type health struct {
-	OK     bool             `json:"ok"`
-	Error  string           `json:"error,omitempty"`
-	Worker jetstream.Health `json:"worker"`
-	Queued int              `json:"queued"` // events taken and not yet on disk
+	OK        bool              `json:"ok"`
+	Error     string            `json:"error,omitempty"`
+	Warnings  []string          `json:"warnings,omitempty"` // what somebody must see to before it is an error
+	Freshness float64           `json:"freshness_seconds"`  // how long the oldest event that is not stored waits
+	Worker    jetstream.Health  `json:"worker"`
+	Leases    []jetstream.Lease `json:"leases,omitempty"` // who fills which partition
+	Queued    int               `json:"queued"`           // events taken and not yet on disk
+	Brokers   jetstream.Brokers `json:"brokers"`
+	Disk      *diskUse          `json:"disk,omitempty"`
+
+	CheckpointAt time.Time `json:"checkpoint_at,omitzero"` // up to where the stream may expire
+}
+
+// healthOf asks the worker, whoever does the work.
+func healthOf(ctx context.Context, worker *jetstream.Worker) health {
+	h := health{OK: true}
+	w, err := worker.Health(ctx)
+	h.Worker, h.Freshness = w, w.Freshness(time.Now()).Seconds()
+	if worker.Leases != nil {
+		h.Leases, _ = worker.Leases.State() // its error is in w.Err
+	}
+	h.fail(errors.Join(err, w.Err))
+	h.Brokers = worker.Streams.Brokers()
+	h.warn(h.Brokers.Unchecked())
+	return h
+}
+
+func (h *health) warn(text string) {
+	if text != "" {
+		h.Warnings = append(h.Warnings, text)
+	}
+}
+
+func (h *health) fail(err error) {
+	if err != nil {
+		h.OK, h.Error = false, errors.Join(h.said(), err).Error()
+	}
+}
+
+// said is what was wrong before.
+func (h *health) said() error {
+	if h.Error == "" {
+		return nil
+	}
+	return errors.New(h.Error)
 }
 
 func (a *app) health(ctx context.Context) health {
-	h := health{OK: true, Queued: a.intake.Queued()}
-	w, err := a.worker.Health(ctx)
-	h.Worker = w
-	if err == nil {
-		err = w.Err
+	h := healthOf(ctx, a.worker)
+	h.Queued = a.intake.Queued()
+	checkpoint, err := a.unheld(time.Now())
+	h.CheckpointAt = checkpoint
+	h.fail(err)
+	if disk, err := a.disk.look(h.Worker.Partitions, time.Now()); err != nil {
+		h.warn("disk: " + err.Error())
+	} else {
+		h.Disk = &disk
+		h.fail(disk.red())
+		h.warn(disk.warning())
 	}
 	select {
 	case failed := <-a.failed:
 		a.failed <- failed
-		err = failed
+		h.fail(failed)
 	default:
-	}
-	if err != nil {
-		h.OK, h.Error = false, err.Error()
 	}
 	return h
 }
 
 func (a *app) serveHealth(w http.ResponseWriter, r *http.Request) {
-	h := a.health(r.Context())
+	a.health(r.Context()).serve(w)
+}
+
+// serve answers 200 if all is well, else 503: a monitor need not read the rest.
+func (h health) serve(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	if !h.OK {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -240,7 +360,7 @@ func (a *app) serveHealth(w http.ResponseWriter, r *http.Request) {
 }
 
 func statusCommand(e *env) *cobra.Command {
-	return command(e, "status", "How far metering and months are", "mete status", cobra.NoArgs,
+	return command(e, "status", "How far metering and months are", "mete status",
 		func(ctx context.Context, a *app, _ []string) error {
 			months, err := a.closer.Store.Months(ctx)
 			if err != nil {
@@ -272,10 +392,22 @@ func (s status) writeText(w io.Writer) error {
 		state = "NOT HEALTHY: " + s.Health.Error
 	}
 	fmt.Fprintf(w, "%s; %s events stored, %s duplicates, %s conflicts\n", state, groupInt(s.Counts.Stored), groupInt(s.Counts.Duplicate), groupInt(s.Counts.Conflict))
+	for _, text := range s.Health.Warnings {
+		fmt.Fprintf(w, "  ! %s\n", text)
+	}
+	if s.Health.Disk != nil {
+		if err := s.Health.Disk.writeText(w); err != nil {
+			return err
+		}
+	}
 	for _, l := range s.Health.Worker.Partitions {
 		if l.Behind > 0 {
 			fmt.Fprintf(w, "  partition %d is %d messages behind\n", l.Partition, l.Behind)
 		}
+	}
+	if len(s.Months) == 0 {
+		_, err := fmt.Fprintln(w, "no month is closed")
+		return err
 	}
 	var rows [][]string
 	for _, m := range s.Months {

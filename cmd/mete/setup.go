@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -13,60 +11,62 @@ import (
 
 	"mete/catalogue"
 	"mete/period"
-	"mete/pricing/scenario"
 )
 
 func applyCommand(e *env) *cobra.Command {
 	var folder string
 	var dry bool
-	c := command(e, "apply -f DIR", "Record the documents of a folder: partners, apps, meters, contracts …",
-		"mete apply -f catalogue --dry-run\nmete apply -f catalogue --as k.lee", cobra.NoArgs,
-		func(ctx context.Context, a *app, _ []string) error {
-			if folder == "" {
-				return usageError(errors.New("name the folder: -f DIR"))
-			}
-			docs, err := catalogue.ReadDir(e.path(folder))
-			if err != nil {
-				return usageError(err)
-			}
-			ch, err := a.catalogue.Plan(ctx, docs)
-			if err != nil {
-				return usageError(err)
-			}
-			if dry || ch.IsEmpty() {
-				return e.print(ch, func(w io.Writer) error {
-					_, err := fmt.Fprintln(w, strings.TrimSpace(ch.String()))
-					return err
-				})
-			}
-			by, err := e.actor()
-			if err != nil {
-				return err
-			}
-			vs, err := a.catalogue.Apply(ctx, ch, catalogue.Person{Name: by, Unauthenticated: true}, e.now())
-			if err != nil {
-				return err
-			}
-			if err := a.refresh(ctx); err != nil {
-				return err
-			}
-			return e.print(vs, func(w io.Writer) error {
-				waiting := 0
-				for _, v := range vs {
-					if v.State == catalogue.Proposed {
-						waiting++
-					}
+	c := &cobra.Command{
+		Use: "apply", Short: "Record the documents of a folder: partners, apps, meters, contracts …",
+		Example: "  mete apply -f examples/marketplace --dry-run\n  mete apply -f examples/marketplace --as k.lee", Args: positional,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return e.withApp(c.Context(), options{begin: true}, func(ctx context.Context, a *app) error {
+				docs, err := catalogue.ReadDir(e.path(folder))
+				if err != nil {
+					return usageError(err)
 				}
-				fmt.Fprintf(w, "%d versions recorded, %d unchanged\n", len(vs), len(ch.Unchanged))
-				if waiting > 0 {
-					fmt.Fprintf(w, "%d contracts wait for approval by another person: mete contract list\n", waiting)
+				ch, err := a.catalogue.Plan(ctx, docs)
+				if err != nil {
+					return usageError(err)
 				}
-				return nil
+				if dry || ch.IsEmpty() {
+					return e.say(ch, "%s", strings.TrimSpace(ch.String()))
+				}
+				return a.apply(ctx, e, ch)
 			})
-		})
+		},
+	}
 	c.Flags().StringVarP(&folder, "file", "f", "", "folder of YAML documents")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show what would change, change nothing")
+	required(c, "file")
 	return c
+}
+
+func (a *app) apply(ctx context.Context, e *env, ch catalogue.Changes) error {
+	by, err := e.actor()
+	if err != nil {
+		return err
+	}
+	vs, err := a.catalogue.Apply(ctx, ch, catalogue.Person{Name: by, Unauthenticated: true}, e.now())
+	if err != nil {
+		return err
+	}
+	if err := a.refresh(ctx); err != nil {
+		return err
+	}
+	return e.print(vs, func(w io.Writer) error {
+		waiting := 0
+		for _, v := range vs {
+			if v.State == catalogue.Proposed {
+				waiting++
+			}
+		}
+		fmt.Fprintf(w, "%d versions recorded, %d unchanged\n", len(vs), len(ch.Unchanged))
+		if waiting > 0 {
+			fmt.Fprintf(w, "%d contracts wait for approval by another person: mete contract list\n", waiting)
+		}
+		return nil
+	})
 }
 
 func schemaCommand(e *env) *cobra.Command {
@@ -77,7 +77,7 @@ func schemaCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "schema KIND", Short: "Print the JSON Schema of a kind of document, for editors",
 		Example: "  mete schema contract > contract.schema.json", ValidArgs: names,
-		Args: positional(cobra.ExactArgs(1)),
+		Args: positional,
 		RunE: func(_ *cobra.Command, args []string) error {
 			b, err := catalogue.Schema(catalogue.Kind(args[0]))
 			if err != nil {
@@ -90,8 +90,8 @@ func schemaCommand(e *env) *cobra.Command {
 }
 
 func contractCommand(e *env) *cobra.Command {
-	c := &cobra.Command{Use: "contract", Short: "Approve and accept contracts; their history"}
-	list := command(e, "list", "List contract versions that wait for a decision", "mete contract list", cobra.NoArgs,
+	c := &cobra.Command{Use: "contract", Short: "Check, approve and accept contracts; term sheets, changes, history, fee schedules"}
+	list := command(e, "list", "List contract versions that wait for a decision", "mete contract list",
 		func(ctx context.Context, a *app, _ []string) error {
 			vs, err := a.catalogue.Open(ctx)
 			if err != nil {
@@ -99,22 +99,17 @@ func contractCommand(e *env) *cobra.Command {
 			}
 			return e.print(vs, func(w io.Writer) error { return writeVersions(w, vs) })
 		})
-	history := command(e, "history CONTRACT", "All versions of a contract and who decided on them", "mete contract history northwind-agreement", cobra.ExactArgs(1),
-		func(ctx context.Context, a *app, args []string) error {
-			vs, err := a.catalogue.History(ctx, catalogue.KindContract, args[0])
-			if err != nil {
-				return usageError(err)
-			}
-			return e.print(vs, func(w io.Writer) error { return writeVersions(w, vs) })
-		})
+	c.AddCommand(list, contractHistoryCommand(e), contractApproveCommand(e), contractAcceptCommand(e),
+		contractCheckCommand(e), contractOverrideCommand(e), contractScheduleCommand(e), contractRenderCommand(e), contractDiffCommand(e))
+	return c
+}
+
+func contractApproveCommand(e *env) *cobra.Command {
 	var number int
 	var digest string
-	approve := command(e, "approve CONTRACT", "Approve the waiting version (another person than its author)", "mete contract approve northwind-agreement --as a.chen", cobra.ExactArgs(1),
-		func(ctx context.Context, a *app, args []string) error {
-			by, err := e.actor()
-			if err != nil {
-				return err
-			}
+	var counsel counselFlags
+	c := act(e, "approve CONTRACT", "Approve the waiting version (another person than its author)", "mete contract approve northwind-agreement --as a.chen",
+		func(ctx context.Context, a *app, by string, args []string) error {
 			ref, err := a.waiting(ctx, args[0], number)
 			if err != nil {
 				return usageError(err)
@@ -122,33 +117,34 @@ func contractCommand(e *env) *cobra.Command {
 			if digest != "" && !strings.HasPrefix(ref.Digest, digest) {
 				return usageError(fmt.Errorf("version %d has the digest %s, not %s: it is not what you read", ref.Number, ref.Digest, digest))
 			}
-			v, err := a.catalogue.Approve(ctx, ref, catalogue.Person{Name: by, Unauthenticated: true}, e.now())
+			refs, err := counsel.read()
 			if err != nil {
-				return usageError(err)
-			}
-			if err := a.refresh(ctx); err != nil {
 				return err
 			}
-			return e.print(v, func(w io.Writer) error { return writeVersions(w, []catalogue.Version{v}) })
+			v, err := a.catalogue.Approve(ctx, ref, catalogue.Person{Name: by, Unauthenticated: true}, e.now(), refs...)
+			return a.decided(ctx, e, v, err)
 		})
-	approve.Flags().StringVar(&digest, "digest", "", "digest of the version that you read")
+	c.Flags().StringVar(&digest, "digest", "", "digest of the version that you read")
+	counsel.add(c)
+	c.Flags().IntVar(&number, "version", 0, versionUsage)
+	return c
+}
+
+func contractAcceptCommand(e *env) *cobra.Command {
+	var number int
 	var partnerPerson, evidence, on string
-	accept := command(e, "accept CONTRACT", "Record that the partner accepted an approved version",
-		`mete contract accept northwind-agreement --by "J. Doe, Northwind" --on 2026-06-18 --evidence "signed order form 118" --as k.lee`, cobra.ExactArgs(1),
-		func(ctx context.Context, a *app, args []string) error {
-			who, err := e.actor()
-			if err != nil {
-				return err
-			}
+	c := act(e, "accept CONTRACT", "Record that the partner accepted an approved version",
+		`mete contract accept northwind-agreement --by "J. Doe, Northwind" --on 2026-06-18 --evidence "signed order form 118" --as k.lee`,
+		func(ctx context.Context, a *app, who string, args []string) error {
 			ref, err := a.waiting(ctx, args[0], number)
 			if err != nil {
 				return usageError(err)
 			}
 			at := e.now()
 			if on != "" {
-				day, err := period.ParseDate(on)
+				day, err := typed(period.ParseDate, "--on", on)
 				if err != nil {
-					return usageError(fmt.Errorf("--on: %w", err))
+					return err
 				}
 				snap, err := a.catalogue.Current(ctx)
 				if err != nil {
@@ -160,23 +156,28 @@ func contractCommand(e *env) *cobra.Command {
 				By: catalogue.Person{Name: partnerPerson, Unauthenticated: true}, At: at,
 				RecordedBy: catalogue.Person{Name: who, Unauthenticated: true}, RecordedAt: e.now(), Evidence: evidence,
 			})
-			if err != nil {
-				return usageError(err)
-			}
-			if err := a.refresh(ctx); err != nil {
-				return err
-			}
-			return e.print(v, func(w io.Writer) error { return writeVersions(w, []catalogue.Version{v}) })
+			return a.decided(ctx, e, v, err)
 		})
-	f := accept.Flags()
+	f := c.Flags()
 	f.StringVar(&partnerPerson, "by", "", "person at the partner")
-	f.StringVar(&on, "on", "", "day of acceptance")
+	f.StringVar(&on, "on", "", "day of acceptance (default now)")
 	f.StringVar(&evidence, "evidence", "", "where the acceptance can be read")
-	for _, x := range []*cobra.Command{approve, accept} {
-		x.Flags().IntVar(&number, "version", 0, "version (default: the one that waits)")
-	}
-	c.AddCommand(list, history, approve, accept)
+	f.IntVar(&number, "version", 0, versionUsage)
+	required(c, "by", "evidence")
 	return c
+}
+
+const versionUsage = "version (default: the one that waits)"
+
+// decided tells the outcome of a decision on a contract, once every way in knows it.
+func (a *app) decided(ctx context.Context, e *env, v catalogue.Version, err error) error {
+	if err != nil {
+		return usageError(err)
+	}
+	if err := a.refresh(ctx); err != nil {
+		return err
+	}
+	return e.print(v, func(w io.Writer) error { return writeVersions(w, []catalogue.Version{v}) })
 }
 
 // waiting is the version of a contract that waits for a decision.
@@ -203,28 +204,4 @@ func writeVersions(w io.Writer, vs []catalogue.Version) error {
 		rows = append(rows, []string{v.ID, fmt.Sprintf("v%d", v.Number), v.From.String(), string(v.State), v.Author.String(), v.Digest[:12], strings.Join(words, "; ")})
 	}
 	return table(w, []string{"contract", "", "from", "state", "author", "digest", "decisions"}, rows)
-}
-
-func testCommand(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use: "test DIR", Short: "Run scenario files on contracts: the same runner that tests mete", Args: positional(cobra.ExactArgs(1)),
-		Example: "  mete test contracts/",
-		RunE: func(_ *cobra.Command, args []string) error {
-			r, err := scenario.Run(e.path(args[0]))
-			if err != nil {
-				return usageError(err)
-			}
-			if err := e.print(r, func(w io.Writer) error {
-				b := bufio.NewWriter(w)
-				fmt.Fprintln(b, strings.TrimRight(r.String(), "\n"))
-				return b.Flush()
-			}); err != nil {
-				return err
-			}
-			if !r.OK() {
-				return found
-			}
-			return nil
-		},
-	}
 }

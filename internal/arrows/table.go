@@ -6,6 +6,7 @@ var (
 	toPeriod  = Arrow{"period", "months, zones, business days"}
 	toPartner = Arrow{"partner", "who earns, with which app; their IDs"}
 
+	toPHI       = Arrow{"metering/phi", "what names a patient"}
 	toMetering  = Arrow{"metering", "events, meters and usage"}
 	toPricing   = Arrow{"pricing", "terms, lines and Price"}
 	toCatalogue = Arrow{"catalogue", "versions of documents in force"}
@@ -18,6 +19,7 @@ var (
 
 	toMigrations = Arrow{"migrations", "the DDL it opens its database with"}
 	toFailpoint  = Arrow{"internal/failpoint", "places where a crash is tested"}
+	toKeyfilter  = Arrow{"internal/keyfilter", "keys that need not be asked for"}
 )
 
 // Table is the order of the packages. A row that stands before another never
@@ -28,23 +30,34 @@ var Table = []Row{
 	{Package: "partner", Pure: true, May: []Arrow{toMoney, toPeriod}},
 
 	{Package: "internal/failpoint"},
+	{Package: "internal/keyfilter"},
 	{Package: "migrations"},
 
-	{Package: "metering", May: []Arrow{toPartner, toPeriod, toMoney},
+	{Package: "metering/phi", Pure: true},
+	{Package: "metering", May: []Arrow{toPHI, toPartner, toPeriod, toMoney, toFailpoint},
 		Tests: []Arrow{{"metering/sqlite", "the log replays into a real store"}}},
 	{Package: "metering/sqlite", Driver: true, May: []Arrow{toMetering, toPartner, toPeriod, toMoney, toMigrations, toFailpoint}},
-	{Package: "metering/clickhouse", Driver: true, May: []Arrow{toMetering, toPartner, toPeriod, toMoney, toMigrations, toFailpoint},
+	{Package: "metering/clickhouse", Driver: true, May: []Arrow{toMetering, toPartner, toPeriod, toMoney, toMigrations, toFailpoint, toKeyfilter},
 		Tests: []Arrow{{"metering/sqlite", "both stores must answer alike"}}},
 	{Package: "metering/jetstream", Driver: true, May: []Arrow{toMetering, toPartner, toPeriod, toMoney, toFailpoint},
 		Tests: []Arrow{{"metering/sqlite", "stream → store is tested on a real store"}, {"metering/clickhouse", "and on the other one"}}},
 	{Package: "metering/httpin", Driver: true, May: []Arrow{toMetering, toPartner, toPeriod, toMoney, toFailpoint},
 		Tests: []Arrow{{"metering/jetstream", "an acceptance is a broker's ack on disk"}, {"metering/sqlite", "and a row"}}},
+	{Package: "metering/simulation", Tests: []Arrow{
+		toMetering, toPartner,
+		{"metering/jetstream", "brokers, workers and routers, as processes that are killed"},
+		{"metering/sqlite", "each kind of store is filled by them"}, {"metering/clickhouse", "and by several at once"},
+	}},
 
 	{Package: "pricing", Pure: true, May: []Arrow{toMetering, toPartner, toMoney, toPeriod},
 		Tests: []Arrow{{"catalogue", "its scenarios are written as contracts"}}},
 	{Package: "pricing/scenario", May: []Arrow{toPricing, toMetering, toPartner, toMoney, toPeriod}},
-	{Package: "catalogue", May: []Arrow{toPartner, toMetering, toPricing, toMoney, toPeriod},
+	{Package: "pricing/plain", May: []Arrow{toPricing, toMetering, toPartner, toMoney, toPeriod}},
+	{Package: "compliance", May: []Arrow{toPricing, {"pricing/plain", "fee schedules say what term sheets say"}, toMetering, toPartner, toMoney, toPeriod}},
+	{Package: "catalogue", May: []Arrow{toPartner, toPHI, toMetering, toPricing, toMoney, toPeriod,
+		{"compliance", "an approval keeps what the screen found"}},
 		Tests: []Arrow{{"store", "approvals are tested on a real database"}}},
+	{Package: "review", May: []Arrow{toCatalogue, toPricing, {"pricing/plain", "the length of terms is that of their term sheet"}, toMetering, toPartner, toMoney, toPeriod}},
 	{Package: "ledger", May: []Arrow{toMoney, {"period", "an entry is dated by days, not by instants"}},
 		Tests: []Arrow{{"partner", "every partner's ID makes an account of its own"}}},
 	{Package: "billing", May: []Arrow{toCatalogue, toMetering, toPricing, toLedger, toPartner, toMoney, toPeriod, toFailpoint},
@@ -93,6 +106,8 @@ var Table = []Row{
 
 	{Package: "internal/testdata"},
 	{Package: "internal/pgtest", May: []Arrow{{"internal/testdata", "a missing engine is said in one way"}}},
+	{Package: "internal/chtest", May: []Arrow{{"internal/testdata", "a missing engine is said in one way"}}},
+	{Package: "internal/chtest/engine"},
 	{Package: "internal/arrows", Tests: []Arrow{{"internal/testdata", "the module root"}}},
 	{Package: "internal/tally"},
 }
@@ -101,5 +116,6 @@ var Table = []Row{
 var anyTest = []Arrow{
 	{"internal/testdata", "external data, and how to say that it is missing"},
 	{"internal/pgtest", "a private PostgreSQL"},
+	{"internal/chtest", "a private ClickHouse engine"},
 	toFailpoint,
 }

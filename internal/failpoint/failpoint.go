@@ -14,6 +14,7 @@
 // default, @N the N-th, @* every one.
 //
 //	kill           SIGKILL of the own process; nothing deferred runs
+//	stop           SIGSTOP of the own process; it goes on when somebody wakes it
 //	error          Hit returns an error that wraps [ErrInjected]
 //	sleep:250ms    Hit waits, then goes on
 //
@@ -66,6 +67,7 @@ type verb int
 
 const (
 	kill verb = iota
+	stop
 	fail
 	sleep
 )
@@ -132,6 +134,8 @@ func parse(part string) (Point, *action, error) {
 	switch {
 	case what == "kill" && !paused:
 		a.verb = kill
+	case what == "stop" && !paused:
+		a.verb = stop
 	case what == "error" && !paused:
 		a.verb = fail
 	case what == "sleep" && paused:
@@ -141,7 +145,7 @@ func parse(part string) (Point, *action, error) {
 		}
 		a.verb, a.pause = sleep, d
 	default:
-		return "", nil, fmt.Errorf("action %q: want kill, error or sleep:DURATION", what)
+		return "", nil, fmt.Errorf("action %q: want kill, stop, error or sleep:DURATION", what)
 	}
 	return Point(name), a, nil
 }
@@ -167,6 +171,11 @@ func (p *plan) hit(name Point) error {
 			return fmt.Errorf("%s: kill: %w", name, err)
 		}
 		select {} // the signal is on its way; nothing after this point may run
+	case stop:
+		if err := stopHere(); err != nil {
+			return fmt.Errorf("%s: stop: %w", name, err)
+		}
+		return nil
 	case sleep:
 		time.Sleep(a.pause)
 		return nil

@@ -80,6 +80,44 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// A stopped process stands at the point until it is woken, and then goes on.
+func TestStop(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "hits")
+	c := exec.Command(os.Args[0], "-test.run=^TestChild$", "-test.v")
+	c.Env = append(os.Environ(), "FAILPOINT_CHILD=1", "GORACE=atexit_sleep_ms=0", "METE_FAILPOINT=test.second=stop@4", "METE_FAILPOINT_LOG="+log)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	deadline := time.Now().Add(20 * time.Second)
+	for stat := ""; !strings.Contains(stat, ") T "); { // the state stands behind the program's name
+		if time.Now().After(deadline) {
+			_ = c.Process.Kill() // it may have ended
+			t.Fatalf("the process does not stop: %s, %v", stat, <-ended)
+		}
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stat = string(b)
+		time.Sleep(time.Millisecond)
+	}
+	counts, err := Counts(log)
+	if err != nil || counts[first] != 4 || counts[second] != 4 {
+		t.Errorf("stopped at %v (%v), want the fourth hit", counts, err)
+	}
+	if err := c.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("woken, the process ended with %v", err)
+	}
+	if counts, err := Counts(log); err != nil || counts[second] != 10 {
+		t.Errorf("woken, it came to %v (%v), want 10 rounds", counts, err)
+	}
+}
+
 func TestErrorAndCounts(t *testing.T) {
 	for spec, want := range map[string]int{"": 0, "test.first=error": 1, "test.first=error@7": 1, "test.first=error@*": 10, "test.other=kill": 0} {
 		out, counts, err := child(t, spec)
@@ -96,7 +134,7 @@ func TestErrorAndCounts(t *testing.T) {
 }
 
 func TestAWrongSpecFailsEveryHit(t *testing.T) {
-	for _, spec := range []string{"a", "=kill", "a=crash", "a=kill@0", "a=kill@x", "a=sleep", "a=sleep:soon", "a=kill:1s", "a=kill;a=error"} {
+	for _, spec := range []string{"a", "=kill", "a=crash", "a=kill@0", "a=kill@x", "a=sleep", "a=sleep:soon", "a=kill:1s", "a=stop:1s", "a=kill;a=error"} {
 		if p, err := read(spec, ""); err == nil || p != nil || !strings.HasPrefix(err.Error(), "METE_FAILPOINT ") {
 			t.Errorf("%q was read as %v, %v", spec, p, err)
 		}

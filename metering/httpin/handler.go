@@ -1,3 +1,8 @@
+// Package httpin is the HTTP way in for events and access logs: it reads requests of
+// senders, takes what they carry through the gate and tells what became of it.
+//
+// It decides nothing about events, that is [metering.Gate]'s, and refuses to know how
+// the stream works and what events are worth. Read [Handler] first.
 package httpin
 
 import (
@@ -20,22 +25,27 @@ import (
 	"mete/metering"
 )
 
-// Handler takes CloudEvents over HTTP: POST /v1/events, and POST /api/v1/events as
-// clients of OpenMeter send it. Single events and batches, structured and binary.
+// Handler takes CloudEvents over HTTP: POST /v1/events, single events and batches,
+// structured, binary and as lines; the same on the paths of OpenMeter's clients; and
+// access logs, see [LogsPath].
 //
 //	202  all accepted
 //	200  some accepted, some refused: see each answer
 //	422  none accepted
-//	204  the OpenMeter path, all accepted
-//	400, 401, 405, 413, 415  nothing was read
+//	400, 401, 403, 404, 405, 413, 415  nothing was read
 //	429  too fast, 503 not possible now: try again after Retry-After
 //
-// The body of 200, 202 and 422 is a JSON array of [Verdict] in the order of the
-// events; of all other errors, problem+json (RFC 9457). On the OpenMeter path a
-// refusal is problem+json with the verdicts in "events". A 2xx means that what is
+// The body of 200, 202 and 422 is a JSON array of [metering.Verdict] in the order of the
+// events; of all other errors, problem+json (RFC 9457). A 2xx means that what is
 // accepted is on the broker's disk.
+//
+// On the OpenMeter paths, all accepted is 204 (v3: 202) without a body, and a refusal
+// is 422, problem+json with the verdicts in "events".
 type Handler struct {
-	Gate *Gate
+	Gate *metering.Gate
+
+	// Mappings say by name how the logs of sources are read.
+	Mappings map[string]*metering.Mapping
 
 	// Owner finds the credential of a bearer token; see [Tokens] for one way.
 	Owner func(ctx context.Context, token string) (owner string, ok bool)
@@ -44,11 +54,15 @@ type Handler struct {
 	Log     *slog.Logger  // of failures that are not the sender's; nil: none
 }
 
-// The paths of a [Handler].
+// The paths of a [Handler], beside [LogsPath].
 const (
-	Path          = "/v1/events"
-	OpenMeterPath = "/api/v1/events"
+	Path            = "/v1/events"
+	OpenMeterPath   = "/api/v1/events"
+	OpenMeterV3Path = "/api/v3/openmeter/events"
 )
+
+// Paths are the patterns of a [Handler] for an [http.ServeMux].
+var Paths = []string{Path, OpenMeterPath, OpenMeterV3Path, LogsPath}
 
 const (
 	defaultTimeout = 30 * time.Second
@@ -58,16 +72,17 @@ const (
 
 // Problem is an error answer as RFC 9457 has it.
 type Problem struct {
-	Type   string    `json:"type"`
-	Title  string    `json:"title"`
-	Status int       `json:"status"`
-	Detail string    `json:"detail"`
-	Events []Verdict `json:"events,omitempty"`
+	Type   string             `json:"type"`
+	Title  string             `json:"title"`
+	Status int                `json:"status"`
+	Detail string             `json:"detail"`
+	Events []metering.Verdict `json:"events,omitempty"`
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != Path && r.URL.Path != OpenMeterPath {
-		fail(w, http.StatusNotFound, "events are posted to "+Path)
+	source, log := strings.CutPrefix(r.URL.Path, LogsPath)
+	if !log && r.URL.Path != Path && r.URL.Path != OpenMeterPath && r.URL.Path != OpenMeterV3Path {
+		fail(w, http.StatusNotFound, "events are posted to "+Path+", logs to "+LogsPath+"SOURCE")
 		return
 	}
 	if r.Method != http.MethodPost {
@@ -75,16 +90,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusMethodNotAllowed, "events are posted; ask for usage where usage is told")
 		return
 	}
-	timeout := h.Timeout
-	if timeout == 0 {
-		timeout = defaultTimeout
+	if log {
+		h.logs(w, r, source)
+		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	ctx, cancel := h.within(r)
 	defer cancel()
 	owner, ok := h.owner(ctx, r)
 	if !ok {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="mete"`)
-		fail(w, http.StatusUnauthorized, "send Authorization: Bearer and the key of a source's credential")
+		unauthorized(w)
 		return
 	}
 	body, err := h.body(w, r)
@@ -92,17 +106,31 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
-	events, err := h.Gate.decode(r.Header, body)
+	events, err := h.Gate.Decode(r.Header, body)
 	if err != nil {
 		h.refuse(w, r, err)
 		return
 	}
-	verdicts, err := h.Gate.Admit(ctx, Sender{Owner: owner, Where: "http"}, events)
+	verdicts, err := h.Gate.Admit(ctx, metering.Sender{Owner: owner, Where: "http"}, events)
 	if err != nil {
 		h.refuse(w, r, err)
 		return
 	}
-	answer(w, r.URL.Path == OpenMeterPath, verdicts)
+	answer(w, r.URL.Path, verdicts)
+}
+
+// within bounds the time of a request.
+func (h *Handler) within(r *http.Request) (context.Context, context.CancelFunc) {
+	timeout := h.Timeout
+	if timeout == 0 {
+		timeout = defaultTimeout
+	}
+	return context.WithTimeout(r.Context(), timeout)
+}
+
+func unauthorized(w http.ResponseWriter) {
+	w.Header().Set("WWW-Authenticate", `Bearer realm="mete"`)
+	fail(w, http.StatusUnauthorized, "send Authorization: Bearer and the key of a source's credential")
 }
 
 func (h *Handler) owner(ctx context.Context, r *http.Request) (string, bool) {
@@ -168,6 +196,10 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		fail(w, http.StatusRequestEntityTooLarge, err.Error())
 	case errors.Is(err, metering.ErrMediaType):
 		fail(w, http.StatusUnsupportedMediaType, err.Error())
+	case errors.Is(err, errNotYours):
+		fail(w, http.StatusForbidden, err.Error())
+	case errors.Is(err, errNoLog):
+		fail(w, http.StatusNotFound, err.Error())
 	case errors.Is(err, metering.ErrNotJSON), errors.Is(err, errBody):
 		fail(w, http.StatusBadRequest, err.Error())
 	case errors.As(err, &later) && later.Overloaded():
@@ -191,18 +223,20 @@ func retryAfter(w http.ResponseWriter, d time.Duration) {
 }
 
 // answer tells the sender about each event.
-func answer(w http.ResponseWriter, openMeter bool, verdicts []Verdict) {
+func answer(w http.ResponseWriter, path string, verdicts []metering.Verdict) {
 	accepted := 0
 	for _, v := range verdicts {
-		if v.Status == StatusAccepted {
+		if v.Status == metering.StatusAccepted {
 			accepted++
 		}
 	}
 	all := accepted == len(verdicts)
 	switch {
-	case openMeter && all:
+	case path == OpenMeterPath && all:
 		w.WriteHeader(http.StatusNoContent)
-	case openMeter:
+	case path == OpenMeterV3Path && all:
+		w.WriteHeader(http.StatusAccepted)
+	case path != Path:
 		p := problem(http.StatusUnprocessableEntity, fmt.Sprintf("%d of %d events were refused, the others are accepted", len(verdicts)-accepted, len(verdicts)))
 		p.Events = verdicts
 		write(w, p.Status, problemType, p)

@@ -23,6 +23,7 @@ import (
 const (
 	structured = "application/cloudevents+json"
 	batched    = "application/cloudevents-batch+json"
+	lines      = "application/x-ndjson"
 	euKey      = "key-of-the-european-gateway"
 	usKey      = "key-of-the-american-gateway"
 )
@@ -32,7 +33,11 @@ var (
 	directory = metering.NewDirectory(
 		[]partner.App{{ID: "northwind-scheduler", Partner: "northwind"}},
 		[]metering.Meter{{ID: "api_calls", Type: metering.UsageAPI, Aggregate: metering.AggregateCount}},
-		[]metering.Source{{Name: "gw-eu-1", Owner: "eu"}, {Name: "gw-eu-2", Owner: "eu"}, {Name: "gw-us-1", Owner: "us"}, {Name: "gw-nobody"}},
+		[]metering.Source{{Name: "gw-eu-1", Owner: "eu"}, {Name: "gw-eu-2", Owner: "eu"}, {Name: "gw-us-1", Owner: "us"}, {Name: "gw-nobody"},
+			{Name: "nginx/eu 1", Owner: "eu", Mapping: "nginx", Class: metering.API}, {Name: "nginx-us", Owner: "us", Mapping: "nginx"},
+			{Name: "kong", Owner: "eu", Mapping: "kong"}, {Name: "apisix", Owner: "eu", Mapping: "apisix", App: "northwind-scheduler"}, {Name: "tyk", Owner: "eu", Mapping: "tyk-csv"},
+			{Name: "apache", Owner: "eu", Mapping: "apache", App: "northwind-scheduler"}, {Name: "ours", Owner: "eu", Mapping: "ours"}, {Name: "theirs", Owner: "eu", Mapping: "theirs"},
+			{Name: "events", Owner: "eu", Mapping: "cloudevents"}},
 	)
 	tokens = Tokens{"eu": HashToken(euKey), "us": HashToken(usKey)}
 )
@@ -93,16 +98,35 @@ type world struct {
 func newWorld() *world {
 	w := &world{intake: &intake{}, quarantine: &quarantine{kept: map[string]metering.Refusal{}}}
 	w.Handler = &Handler{
-		Gate: &Gate{
+		Gate: &metering.Gate{
 			Directory:  func(context.Context) (*metering.Directory, error) { return directory, nil },
 			Intake:     w.intake,
 			Quarantine: w.quarantine,
 			Now:        func() time.Time { return now },
 		},
-		Owner: tokens.Owner,
-		Log:   slog.New(slog.NewTextHandler(&w.log, nil)),
+		Mappings: mappings(),
+		Owner:    tokens.Owner,
+		Log:      slog.New(slog.NewTextHandler(&w.log, nil)),
 	}
 	return w
+}
+
+// mappings are the built-in ones and one of our own, which leaves the app open.
+func mappings() map[string]*metering.Mapping {
+	all := map[string]*metering.Mapping{}
+	for _, name := range metering.MappingNames() {
+		m, err := metering.BuiltInMapping(name)
+		if err != nil {
+			panic(err)
+		}
+		all[name] = m
+	}
+	m, err := metering.LoadMapping([]byte("mapping: ours\nformat: json\nsource: ours\ntime: {path: t, unit: epoch_s, meaning: start}\n"))
+	if err != nil {
+		panic(err)
+	}
+	all["ours"] = m
+	return all
 }
 
 // post sends a body with the European key and returns the answer; headers come in
@@ -125,11 +149,20 @@ func ce(source, id string, data string) string {
 	return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":%q,"type":"usage.api","time":"2026-09-14T10:00:00Z","subject":"lakeside-clinic","data":%s}`, id, source, data)
 }
 
+// zip is the text as gzip.
+func zip(text string) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	io.WriteString(z, text)
+	z.Close()
+	return b.String()
+}
+
 const data = `{"app":"northwind-scheduler","status":200}`
 
-func verdicts(t *testing.T, rec *httptest.ResponseRecorder) []Verdict {
+func verdicts(t *testing.T, rec *httptest.ResponseRecorder) []metering.Verdict {
 	t.Helper()
-	var all []Verdict
+	var all []metering.Verdict
 	if err := json.Unmarshal(rec.Body.Bytes(), &all); err != nil {
 		t.Fatalf("answer %q: %v", rec.Body, err)
 	}
@@ -152,6 +185,9 @@ func TestAnswers(t *testing.T) {
 		"batch":              {Path, batched, "[" + good + "," + good2 + "]", nil, 202, ","},
 		"empty batch":        {Path, batched, "[]", nil, 202, "-"},
 		"plain JSON":         {Path, "application/json", "[" + good + "]", nil, 202, ""},
+		"lines":              {Path, lines, good + "\n" + good2 + "\n", nil, 202, ","},
+		"mixed lines":        {Path, lines, good + "\n{\"id\":\n" + stolen, nil, 200, ",undecodable,source_not_yours"},
+		"no lines":           {Path, lines, "\n", nil, 202, "-"},
 		"mixed":              {Path, batched, "[" + good + "," + unknown + "," + stolen + "]", nil, 200, ",unknown_app,source_not_yours"},
 		"unclean":            {Path, structured, unclean, nil, 422, "phi_email"},
 		"none":               {Path, batched, "[" + unknown + "," + stolen + "]", nil, 422, "unknown_app,source_not_yours"},
@@ -187,10 +223,10 @@ func TestAnswers(t *testing.T) {
 			}
 			accepted := 0
 			for i, v := range all {
-				if v.Index != i || v.Reason != want[i] || v.Receipt == "" || (v.Status == StatusAccepted) != (want[i] == "") {
+				if v.Index != i || v.Reason != want[i] || v.Receipt == "" || (v.Status == metering.StatusAccepted) != (want[i] == "") {
 					t.Errorf("answer %d: %+v, want reason %q", i, v, want[i])
 				}
-				if v.Status == StatusAccepted {
+				if v.Status == metering.StatusAccepted {
 					accepted++
 					if v.Position == "" || v.ID == "" {
 						t.Errorf("answer %d: %+v", i, v)
@@ -222,23 +258,19 @@ func TestAnswers(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	good := ce("gw-eu-1", "a", data)
-	var zipped bytes.Buffer
-	z := gzip.NewWriter(&zipped)
-	fmt.Fprint(z, good)
-	z.Close()
-	var bomb bytes.Buffer
-	z = gzip.NewWriter(&bomb)
-	z.Write(make([]byte, metering.MaxBody+1))
-	z.Close()
+	zipped, bomb := zip(good), zip(strings.Repeat("\x00", metering.MaxBody+1))
 	for name, c := range map[string]struct {
 		contentType, body string
 		header            []string
 		status            int
 	}{
-		"gzip":                {structured, zipped.String(), []string{"Content-Encoding", "gzip"}, 202},
-		"gzip cut":            {structured, zipped.String()[:zipped.Len()-9], []string{"Content-Encoding", "gzip"}, 400},
+		"gzip":                {structured, zipped, []string{"Content-Encoding", "gzip"}, 202},
+		"gzip of lines":       {lines, zip(good + "\n" + good), []string{"Content-Encoding", "GZIP"}, 202},
+		"gzip of too many":    {lines, zip(strings.Repeat(good+"\n", metering.MaxBatch+1)), []string{"Content-Encoding", "gzip"}, 413},
+		"gzip twice":          {lines, zip(zip(good)), []string{"Content-Encoding", "gzip, gzip"}, 415},
+		"gzip cut":            {structured, zipped[:len(zipped)-9], []string{"Content-Encoding", "gzip"}, 400},
 		"not gzip":            {structured, good, []string{"Content-Encoding", "gzip"}, 400},
-		"gzip bomb":           {structured, bomb.String(), []string{"Content-Encoding", "gzip"}, 413},
+		"gzip bomb":           {structured, bomb, []string{"Content-Encoding", "gzip"}, 413},
 		"other coding":        {structured, good, []string{"Content-Encoding", "br"}, 415},
 		"no key":              {structured, good, []string{"Authorization", ""}, 401},
 		"wrong key":           {structured, good, []string{"Authorization", "Bearer " + euKey + "x"}, 401},
@@ -385,7 +417,7 @@ func TestAdmitMessage(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		var all []Verdict
+		var all []metering.Verdict
 		if err := json.Unmarshal(answer, &all); err != nil || len(all) != 1 || all[0].Reason != c.want {
 			t.Errorf("%s: %s, %v; want %q", name, answer, err, c.want)
 			continue
@@ -425,7 +457,7 @@ func FuzzHandler(f *testing.F) {
 		case 200, 202, 422:
 			accepted := 0
 			for _, v := range verdicts(t, rec) {
-				if v.Status == StatusAccepted {
+				if v.Status == metering.StatusAccepted {
 					accepted++
 				} else if _, ok := w.quarantine.kept[v.Receipt]; !ok {
 					t.Errorf("refusal %+v is not in quarantine", v)
@@ -443,4 +475,24 @@ func FuzzHandler(f *testing.F) {
 			t.Errorf("status %d: %s", rec.Code, b)
 		}
 	})
+}
+
+// BenchmarkHandler is what deciding about a batch costs, from the request's bytes to
+// its answer, without a disk.
+func BenchmarkHandler(b *testing.B) {
+	const batch = 500
+	all := make([]string, batch)
+	for i := range all {
+		all[i] = ce("gw-eu-1", fmt.Sprintf("call-%06d", i), data)
+	}
+	body := "[" + strings.Join(all, ",") + "]"
+	w := newWorld()
+	b.ReportAllocs()
+	for b.Loop() {
+		if rec := w.post(Path, batched, body); rec.Code != 202 {
+			b.Fatalf("%d %.300s", rec.Code, rec.Body)
+		}
+		w.intake.events = w.intake.events[:0]
+	}
+	b.ReportMetric(batch*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }

@@ -104,7 +104,7 @@ func (in *Intake) Accept(ctx context.Context, events []metering.Event) ([]meteri
 	}
 	from := 0
 	for i := range events {
-		p := partitionOf(events[i].Key(), len(lanes))
+		p := events[i].Key().Partition(len(lanes))
 		byLane[p] = append(byLane[p], item{line: b[from:ends[i]:ends[i]], w: w, index: i})
 		from = ends[i]
 	}

@@ -34,7 +34,7 @@ func TestAcceptThenStore(t *testing.T) {
 	}
 	seen := map[metering.Position]bool{}
 	for i, p := range positions {
-		if want := partitionOf(all[i].Key(), 4); p.Partition != want || p.Sequence == 0 || seen[p] {
+		if want := all[i].Key().Partition(4); p.Partition != want || p.Sequence == 0 || seen[p] {
 			t.Fatalf("event %d: position %+v, want a new one in partition %d", i, p, want)
 		}
 		seen[p] = true

@@ -122,6 +122,7 @@ type memory struct {
 	discard   bool             // count only
 	failures  int              // of Append, to come
 	failAfter bool             // they happen after the block is stored
+	away      int              // questions for a position that fail, to come
 }
 
 func newMemory() *memory {
@@ -145,6 +146,10 @@ func (m *memory) Attach(_ context.Context, stream string, _ int) (int, error) {
 func (m *memory) Position(_ context.Context, p int) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.away > 0 {
+		m.away--
+		return 0, errDisk
+	}
 	return m.positions[p], nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -36,11 +35,6 @@ const (
 
 // acceptedForm is how Mete-Accepted-At is written.
 const acceptedForm = "2006-01-02T15:04:05.000000Z"
-
-// partitionOf is where an event lies.
-func partitionOf(k metering.Key, partitions int) int {
-	return int(binary.BigEndian.Uint64(k[:8]) % uint64(partitions))
-}
 
 // pack makes the message of some events, each in canonical form with its line end.
 func pack(partition int, lines [][]byte, at time.Time) *nats.Msg {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 // Bounds of one read.
 const (
 	readMessages = 256
-	readBytes    = 4 << 20
+	readBytes    = 1 << 20
 	readTimeout  = 2 * time.Second // without any answer
 )
 
@@ -68,7 +69,7 @@ func (r *reader) one(ctx context.Context, from, next uint64) ([]raw, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read partition %d at %d: %w", r.partition, from, err)
 	}
-	m, err := s.GetMsg(ctx, from)
+	m, err := getMsg(ctx, s, from)
 	if errors.Is(err, js.ErrMsgNotFound) {
 		return nil, gap(r.partition, from-1, next)
 	}
@@ -131,26 +132,65 @@ func (r *reader) next(ctx context.Context, reply string) (*nats.Msg, error) {
 
 // Bounds of a block.
 const (
-	blockMessages = readMessages
-	blockEvents   = 5_000
+	blockMessages = 4 * readMessages
+	blockEvents   = 5_000 // of a Worker that does not say
 )
 
-// blocks cuts consecutive messages into blocks: at most blockEvents events each, but
-// at least one message.
-func blocks(incarnation, partition int, got []raw) []metering.Block {
-	var all []metering.Block
-	var d metering.CanonicalDecoder
-	events := 0
-	for _, r := range got {
-		m := unpack(&d, incarnation, partition, r)
-		if len(all) == 0 || events+m.Announced > blockEvents || len(all[len(all)-1].Messages) == blockMessages {
-			all = append(all, metering.Block{Incarnation: incarnation, Partition: partition, First: m.Sequence})
-			events = 0
+// gather reads on behind what was got, whose first message is from, until there are
+// enough events for a block, or nothing more is there now. It reports whether there are
+// enough.
+func (r *reader) gather(ctx context.Context, from uint64, got []raw, enough int) (_ []raw, full bool, err error) {
+	events := eventsOf(got)
+	for events < enough && len(got) < blockMessages {
+		next, err := r.read(ctx, from+uint64(len(got)))
+		if err != nil && len(got) == 0 {
+			return nil, false, err
 		}
-		b := &all[len(all)-1]
-		b.Messages = append(b.Messages, m)
-		b.Last = m.Sequence
-		events += m.Announced
+		if err != nil || len(next) == 0 { // an error is met again at the next read
+			return got, false, nil
+		}
+		events += eventsOf(next)
+		got = append(got, next...)
 	}
-	return all
+	return got, true, nil
+}
+
+// eventsOf is how many events messages announce.
+func eventsOf(got []raw) int {
+	events := 0
+	for _, m := range got {
+		n, _ := countOf(m.header)
+		events += n
+	}
+	return events
+}
+
+// blocks cuts consecutive messages into blocks: at most enough events each, but at
+// least one message. Each is decoded when it is asked for, after room was made for so
+// many events; it ends when there is none to be had.
+func blocks(incarnation, partition int, got []raw, enough int, room func(events int) bool) iter.Seq[metering.Block] {
+	return func(yield func(metering.Block) bool) {
+		var d metering.CanonicalDecoder
+		for len(got) > 0 {
+			n, events := 0, 0
+			for n < len(got) && n < blockMessages {
+				more, _ := countOf(got[n].header)
+				if n > 0 && events+more > enough {
+					break
+				}
+				n, events = n+1, events+more
+			}
+			if !room(events) {
+				return
+			}
+			b := metering.Block{Incarnation: incarnation, Partition: partition, First: got[0].sequence, Last: got[n-1].sequence, Messages: make([]metering.Message, n)}
+			for i := range b.Messages {
+				b.Messages[i] = unpack(&d, incarnation, partition, got[i])
+				got[i] = raw{} // its payload is not needed any more
+			}
+			if got = got[n:]; !yield(b) {
+				return
+			}
+		}
+	}
 }

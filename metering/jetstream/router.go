@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	js "github.com/nats-io/nats.go/jetstream"
 
 	"mete/internal/failpoint"
@@ -43,18 +45,24 @@ const HeaderReply = "Mete-Reply"
 type Router struct {
 	Streams *Streams
 	Gate    Gate
+	Wait    time.Duration // a message not routed by then is given to another; 0 = 30 s
 
 	mu      sync.Mutex
 	lastErr error
 	lastAt  time.Time // of the last message routed
 }
 
+// Defaults of a [Router], and how it works.
 const (
+	// DefaultRouteWait bounds how long messages stand still when their router dies.
+	DefaultRouteWait = 30 * time.Second
+
 	routerName      = "router"
 	routeAtOnce     = 32
-	routeWait       = 30 * time.Second // a message not routed by then is given to another
-	routeLater      = time.Second      // after a failure
+	routeLater      = time.Second // after a failure
 	routerHeartbeat = time.Second
+	sweepEvery      = 10 * time.Second
+	sweepMost       = 10_000 // messages of one sweep
 )
 
 // Fail-points.
@@ -70,7 +78,7 @@ func (r *Router) Run(ctx context.Context) error {
 		Durable:       routerName,
 		Description:   "mete: takes producers' events through validation",
 		AckPolicy:     js.AckExplicitPolicy,
-		AckWait:       routeWait,
+		AckWait:       cmp.Or(r.Wait, DefaultRouteWait),
 		MaxDeliver:    -1,
 		MaxAckPending: 8 * routeAtOnce,
 	})
@@ -84,6 +92,7 @@ func (r *Router) Run(ctx context.Context) error {
 	defer messages.Stop()
 	var work sync.WaitGroup
 	defer work.Wait()
+	work.Go(func() { r.sweepNowAndThen(ctx, consumer) })
 	places := make(chan struct{}, routeAtOnce)
 	for {
 		m, err := messages.Next(js.NextContext(ctx))
@@ -104,10 +113,20 @@ func (r *Router) Run(ctx context.Context) error {
 }
 
 func (r *Router) handle(ctx context.Context, m js.Msg) {
-	err := r.route(ctx, m)
-	if err != nil && ctx.Err() == nil {
-		_ = m.NakWithDelay(routeLater) // else it comes again after routeWait
+	meta, err := m.Metadata()
+	if err == nil {
+		err = r.route(ctx, meta.Sequence.Stream, m.Subject(), m.Headers(), m.Data())
 	}
+	switch {
+	case err == nil:
+		_ = m.Ack() // the message is gone; an ack that is lost changes nothing
+	case ctx.Err() == nil:
+		_ = m.NakWithDelay(routeLater) // else it comes again after Wait
+	}
+	r.routed(err)
+}
+
+func (r *Router) routed(err error) {
 	r.mu.Lock()
 	r.lastErr = err
 	if err == nil {
@@ -116,26 +135,63 @@ func (r *Router) handle(ctx context.Context, m js.Msg) {
 	r.mu.Unlock()
 }
 
-// route takes one message through the gate, answers, erases.
-func (r *Router) route(ctx context.Context, m js.Msg) error {
-	meta, err := m.Metadata()
-	if err != nil {
-		return fmt.Errorf("route: %w", err)
+// sweepNowAndThen sweeps until ctx ends.
+func (r *Router) sweepNowAndThen(ctx context.Context, consumer js.Consumer) {
+	for {
+		if err := r.sweep(ctx, consumer); err != nil && ctx.Err() == nil {
+			r.routed(err)
+		}
+		if !sleep(ctx, sweepEvery) {
+			return
+		}
 	}
-	sequence := meta.Sequence.Stream
+}
+
+// sweep routes what came back. A broker that is killed while it erases a message may
+// have it again when it starts, though it was acknowledged and will not be given out any
+// more. What lies at or before the acknowledgement floor is such a message: each was
+// erased before it was acknowledged. It has been routed, and counts once all the same.
+func (r *Router) sweep(ctx context.Context, consumer js.Consumer) error {
+	given, err := consumer.Info(ctx)
+	if err != nil {
+		return nil // the broker is away; the next sweep asks again
+	}
+	stream, err := r.Streams.js.Stream(ctx, intakeStream)
+	if err != nil {
+		return nil
+	}
+	for range sweepMost {
+		info, err := stream.Info(ctx)
+		if err != nil || info.State.Msgs == 0 || info.State.FirstSeq > given.AckFloor.Stream {
+			return nil
+		}
+		m, err := getMsg(ctx, stream, info.State.FirstSeq)
+		if err != nil {
+			return fmt.Errorf("read message %d of %s, which came back: %w", info.State.FirstSeq, intakeStream, err)
+		}
+		if err := r.route(ctx, m.Sequence, m.Subject, m.Header, m.Data); err != nil {
+			return err
+		}
+		r.routed(nil)
+	}
+	return nil
+}
+
+// route takes one message through the gate, answers, erases.
+func (r *Router) route(ctx context.Context, sequence uint64, subject string, header nats.Header, body []byte) error {
 	where := fmt.Sprintf("%s %d", intakeStream, sequence)
-	source, ok := untoken(strings.TrimPrefix(m.Subject(), intakePrefix))
+	source, ok := untoken(strings.TrimPrefix(subject, intakePrefix))
 	if !ok {
 		source = "" // no credential may publish there; the gate refuses every event
 	}
 	if err := beforeGate.Hit(); err != nil {
 		return err
 	}
-	answer, err := r.Gate(ctx, Incoming{Source: source, Header: m.Headers(), Body: m.Data(), Where: where})
+	answer, err := r.Gate(ctx, Incoming{Source: source, Header: header, Body: body, Where: where})
 	if err != nil {
 		return fmt.Errorf("route %s: %w", where, err)
 	}
-	if to := m.Headers().Get(HeaderReply); answer != nil && ok && strings.HasPrefix(to, AnswerSubject(source)+".") && !strings.ContainsAny(to, "*> \t\r\n") {
+	if to := header.Get(HeaderReply); answer != nil && ok && strings.HasPrefix(to, AnswerSubject(source)+".") && !strings.ContainsAny(to, "*> \t\r\n") {
 		if err := r.Streams.conn.Publish(to, answer); err != nil {
 			return fmt.Errorf("answer %s: %w", where, err)
 		}
@@ -146,11 +202,7 @@ func (r *Router) route(ctx context.Context, m js.Msg) error {
 	if err := r.erase(ctx, sequence); err != nil {
 		return fmt.Errorf("erase %s: %w", where, err)
 	}
-	if err := afterErase.Hit(); err != nil {
-		return err
-	}
-	_ = m.Ack() // the message is gone; an ack that is lost changes nothing
-	return nil
+	return afterErase.Hit()
 }
 
 // erase overwrites the message on disk.
@@ -180,7 +232,7 @@ func (r *Router) erase(ctx context.Context, sequence uint64) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.GetMsg(ctx, sequence); errors.Is(err, js.ErrMsgNotFound) {
+	if _, err := getMsg(ctx, s, sequence); errors.Is(err, js.ErrMsgNotFound) {
 		return nil
 	}
 	if said.Error == nil {
@@ -212,20 +264,27 @@ func (r *Router) Health(ctx context.Context) (RouterHealth, error) {
 	return h, nil
 }
 
-// WaitRouted returns when no message of a producer waits, or with how many do when
-// ctx ends.
-func (r *Router) WaitRouted(ctx context.Context) error {
-	waiting := uint64(0)
-	for {
-		h, err := r.Health(ctx)
-		if err == nil && h.Waiting == 0 {
-			return nil
-		}
+// WaitRouted returns when every message that producers had published when it was
+// called is routed, by whichever process routes, or with how many are not when ctx
+// ends. What comes meanwhile is not waited for.
+func (all *Streams) WaitRouted(ctx context.Context) error {
+	var last, first, waiting uint64
+	for known := false; ; known = true {
+		info, err := all.info(ctx, intakeStream)
 		if err == nil {
-			waiting = h.Waiting
+			if !known {
+				last = info.State.LastSeq
+			}
+			first, waiting = info.State.FirstSeq, info.State.Msgs
+			if waiting == 0 || first > last {
+				return nil
+			}
+		} else if !known {
+			return fmt.Errorf("wait for the router: %w", err)
 		}
 		if !sleep(ctx, idleLast/2) {
-			return fmt.Errorf("wait for the router: %d messages are not routed: %w", waiting, errors.Join(h.Err, ctx.Err()))
+			return fmt.Errorf("messages of producers are not routed: %d wait, the first is %d of %d; is mete serve running, and does its router get on? %w",
+				waiting, first, last, errors.Join(err, ctx.Err()))
 		}
 	}
 }

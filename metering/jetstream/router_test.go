@@ -99,7 +99,7 @@ func TestRouter(t *testing.T) {
 	run, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- r.Run(run) }()
-	if err := r.WaitRouted(ctx); err != nil {
+	if err := r.Streams.WaitRouted(ctx); err != nil {
 		t.Fatal(err)
 	}
 	m, err := answers.NextMsgWithContext(ctx)
@@ -155,7 +155,7 @@ func TestRouterCatchesUp(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := r.WaitRouted(ctx); err != nil {
+	if err := r.Streams.WaitRouted(ctx); err != nil {
 		t.Error(err)
 	}
 	stop()
@@ -190,11 +190,57 @@ func routerChild(dir string) error {
 		fmt.Fprintln(out, id)
 		out.Flush()
 	}
-	if err := r.WaitRouted(ctx); err != nil {
+	if err := r.Streams.WaitRouted(ctx); err != nil {
 		return err
 	}
 	stop()
 	return <-ran
+}
+
+// A broker that was killed while it erased a message may have it again: acknowledged,
+// and so never given out any more. It is routed and erased all the same.
+func TestRouterSweepsWhatCameBack(t *testing.T) {
+	dir := t.TempDir()
+	b := start(t, dir, ServerOptions{}, Settings{Partitions: 1, Intake: true})
+	ctx := within(t, 60*time.Second)
+	for i := range 3 {
+		if _, err := b.streams.js.Publish(ctx, IntakeSubject("gw-eu-1"), []byte(cloudEvent("gw-eu-1", fmt.Sprintf("came-back-%d", i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	consumer, err := b.streams.js.CreateConsumer(ctx, intakeStream, js.ConsumerConfig{Durable: routerName, AckPolicy: js.AckExplicitPolicy, MaxDeliver: -1, Description: "mete: takes producers' events through validation",
+		AckWait: DefaultRouteWait, MaxAckPending: 8 * routeAtOnce})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // acknowledged, and there
+		m, err := consumer.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.DoubleAck(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &Router{Streams: b.streams, Gate: gate(&Intake{Streams: b.streams})}
+	run, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- r.Run(run) }()
+	if err := r.Streams.WaitRouted(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := r.Health(ctx); err != nil || h.Err != nil || h.Waiting != 0 || h.RoutedAt.IsZero() {
+		t.Errorf("health %+v, %v", h, err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	store := newMemory()
+	drain(t, &Worker{Streams: b.streams, Store: store})
+	if len(store.keys) != 3 {
+		t.Errorf("%d events stored, want 3", len(store.keys))
+	}
 }
 
 // Killed between any two steps, the router loses nothing that was acknowledged, and
@@ -209,13 +255,13 @@ func TestKilledRouter(t *testing.T) {
 			r := &Router{Streams: b.streams, Gate: gate(&Intake{Streams: b.streams})}
 			ctx, stop := context.WithCancel(within(t, 60*time.Second))
 			done := make(chan error, 1)
-			// What the child held unacknowledged is given out again after routeWait; a
+			// What the child held unacknowledged is given out again after DefaultRouteWait; a
 			// test does not wait for that.
 			if err := b.streams.js.DeleteConsumer(ctx, intakeStream, routerName); err != nil {
 				t.Fatal(err)
 			}
 			go func() { done <- r.Run(ctx) }()
-			if err := r.WaitRouted(ctx); err != nil {
+			if err := r.Streams.WaitRouted(ctx); err != nil {
 				t.Fatal(err)
 			}
 			stop()

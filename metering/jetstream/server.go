@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	natsjwt "github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	js "github.com/nats-io/nats.go/jetstream"
 )
 
 // ServerOptions says where the embedded broker keeps its files and who may publish.
@@ -86,6 +89,18 @@ func StartServer(o ServerOptions) (*Server, error) {
 	return s, nil
 }
 
+// reloading keeps a broker in this process from answering a direct get while its options
+// are replaced: it reads them without a lock of its own (nats-server 2.15,
+// stream.getDirectRequest).
+var reloading sync.RWMutex
+
+// getMsg reads one message of a stream.
+func getMsg(ctx context.Context, s js.Stream, sequence uint64) (*js.RawStreamMsg, error) {
+	reloading.RLock()
+	defer reloading.RUnlock()
+	return s.GetMsg(ctx, sequence)
+}
+
 // SetUsers replaces the credentials of producers while the broker runs. Clients of
 // a credential that is gone are disconnected.
 func (s *Server) SetUsers(users []SourceUser) error {
@@ -93,6 +108,8 @@ func (s *Server) SetUsers(users []SourceUser) error {
 	if err := s.permit(next, users); err != nil {
 		return fmt.Errorf("set broker credentials: %w", err)
 	}
+	reloading.Lock()
+	defer reloading.Unlock()
 	if err := s.nats.ReloadOptions(next); err != nil {
 		return fmt.Errorf("set broker credentials: %w", err)
 	}
@@ -237,11 +254,19 @@ type ServerFacts struct {
 	JetStream  bool
 	SyncAlways bool
 	StoreDir   string
-	MaxStore   int64 // bytes it may keep
+	MaxStore   int64    // bytes it may keep
+	Peers      []string // brokers that it replicates with, also those that are away
 }
 
+// straggle is how long brokers may be silent once a majority has told how they run.
+const straggle = 2 * time.Second
+
+// majority is how many of a number of brokers decide, whatever the others do.
+func majority(servers int) int { return servers/2 + 1 }
+
 // AskServers asks the brokers of a cluster how they run, over a connection of the
-// system account. It returns when `servers` have answered.
+// system account. It returns when `servers` have answered, or a little after a majority
+// of them has; fewer are an error. [Streams.Watch] asks the others when they are back.
 func AskServers(ctx context.Context, system *nats.Conn, servers int) ([]ServerFacts, error) {
 	inbox := system.NewRespInbox()
 	sub, err := system.SubscribeSync(inbox)
@@ -254,29 +279,62 @@ func AskServers(ctx context.Context, system *nats.Conn, servers int) ([]ServerFa
 	}
 	var all []ServerFacts
 	for len(all) < servers {
-		m, err := sub.NextMsgWithContext(ctx)
+		enough := len(all) >= majority(servers)
+		m, err := nextAnswer(ctx, sub, enough)
+		if err != nil && enough {
+			return all, nil
+		}
 		if err != nil {
-			return nil, fmt.Errorf("ask brokers how they run: %d of %d answered; connect with a user of the system account: %w", len(all), servers, err)
+			return nil, fmt.Errorf("ask brokers how they run: %d of %d answered, want %d; are they up, and is the user one of the system account? %w",
+				len(all), servers, majority(servers), err)
 		}
-		var answer struct {
-			Server struct {
-				Name    string `json:"name"`
-				Version string `json:"ver"`
-			} `json:"server"`
-			Data struct {
-				JetStream struct {
-					Config *server.JetStreamConfig `json:"config"`
-				} `json:"jetstream"`
-			} `json:"data"`
-		}
-		if err := json.Unmarshal(m.Data, &answer); err != nil {
+		f, err := factsIn(m.Data)
+		if err != nil {
 			return nil, fmt.Errorf("ask brokers how they run: %w", err)
 		}
-		f := ServerFacts{Name: answer.Server.Name, Version: answer.Server.Version}
-		if c := answer.Data.JetStream.Config; c != nil {
-			f.JetStream, f.SyncAlways, f.StoreDir, f.MaxStore = true, c.SyncAlways, c.StoreDir, c.MaxStore
+		if !slices.ContainsFunc(all, func(other ServerFacts) bool { return other.Name == f.Name }) {
+			all = append(all, f)
 		}
-		all = append(all, f)
 	}
 	return all, nil
+}
+
+func nextAnswer(ctx context.Context, sub *nats.Subscription, enough bool) (*nats.Msg, error) {
+	if enough {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, straggle)
+		defer cancel()
+	}
+	return sub.NextMsgWithContext(ctx)
+}
+
+// factsIn reads what a broker says of itself.
+func factsIn(b []byte) (ServerFacts, error) {
+	var answer struct {
+		Server struct {
+			Name    string `json:"name"`
+			Version string `json:"ver"`
+		} `json:"server"`
+		Data struct {
+			JetStream struct {
+				Config *server.JetStreamConfig `json:"config"`
+				Meta   struct {
+					Replicas []struct {
+						Name string `json:"name"`
+					} `json:"replicas"`
+				} `json:"meta"`
+			} `json:"jetstream"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(b, &answer); err != nil {
+		return ServerFacts{}, err
+	}
+	f := ServerFacts{Name: answer.Server.Name, Version: answer.Server.Version}
+	if c := answer.Data.JetStream.Config; c != nil {
+		f.JetStream, f.SyncAlways, f.StoreDir, f.MaxStore = true, c.SyncAlways, c.StoreDir, c.MaxStore
+	}
+	for _, p := range answer.Data.JetStream.Meta.Replicas {
+		f.Peers = append(f.Peers, p.Name)
+	}
+	return f, nil
 }

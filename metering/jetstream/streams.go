@@ -42,6 +42,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -57,10 +58,13 @@ type Settings struct {
 	MaxBytes   int64         // of each partition; 0 = 8 GiB for a new one
 	Replicas   int           // 0 = 1
 	Intake     bool          // also the short-lived stream of NATS producers
+	Embedded   bool          // the broker is in this process
 
 	// Facts tells how the brokers run: [Server.Facts], or a call of [AskServers].
-	// A broker that does not tell is refused.
-	Facts func(context.Context) ([]ServerFacts, error)
+	// Brokers that do not tell are refused, but for fewer than half of Brokers that are
+	// away: they are asked when they are back, see [Streams.Watch].
+	Facts   func(context.Context) ([]ServerFacts, error)
+	Brokers int // how many must tell how they run; 0: as many as do
 }
 
 // Defaults and bounds of the stream.
@@ -105,12 +109,44 @@ type Streams struct {
 	settings Settings
 	ids      []string // incarnation of each partition
 	room     int64    // bytes that the smallest broker's store may hold, 0 = unknown
+
+	mu      sync.Mutex
+	brokers Brokers
 }
 
 // Ensure makes the stream where it is missing and checks what is there. Limits that
 // are lower than wanted are raised; everything else that differs is refused with a
 // [SettingError] for each setting, since changing it would hide what was lost.
+//
+// Brokers elsewhere that are electing a leader are asked again for a while.
 func Ensure(ctx context.Context, conn *nats.Conn, s Settings) (*Streams, error) {
+	for until := time.Now().Add(electing); ; {
+		all, err := ensure(ctx, conn, s)
+		if err == nil || s.Embedded || !isTransient(err) || time.Now().After(until) || !sleep(ctx, settle/10) {
+			return all, err
+		}
+	}
+}
+
+// electing is how long a cluster may be without a leader when a process begins.
+const electing = 20 * time.Second
+
+// isTransient reports whether asking again may help: nobody has answered, or the
+// brokers say that they cannot now.
+func isTransient(err error) bool {
+	var said *js.APIError
+	if errors.As(err, &said) {
+		return said.Code == 503 && !isFinal(said.ErrorCode)
+	}
+	for _, silence := range []error{context.Canceled, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders} {
+		if errors.Is(err, silence) {
+			return true
+		}
+	}
+	return false
+}
+
+func ensure(ctx context.Context, conn *nats.Conn, s Settings) (*Streams, error) {
 	s = s.withDefaults()
 	if s.Partitions < 1 || s.Partitions > MaxPartitions {
 		return nil, fmt.Errorf("stream usage with %d partitions: want 1 to %d", s.Partitions, MaxPartitions)
@@ -136,7 +172,7 @@ func Ensure(ctx context.Context, conn *nats.Conn, s Settings) (*Streams, error) 
 			return nil, err
 		}
 	}
-	return all, all.Verify(ctx)
+	return all, all.verify(ctx)
 }
 
 func (s Settings) withDefaults() Settings {
@@ -192,6 +228,8 @@ func (s Settings) wantIntake() js.StreamConfig {
 
 // make creates the stream, or raises the limits of the one that is there.
 func (all *Streams) make(ctx context.Context, name string, want js.StreamConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	there, err := all.js.Stream(ctx, name)
 	if errors.Is(err, js.ErrStreamNotFound) {
 		if want.MaxBytes == 0 {
@@ -229,6 +267,8 @@ func (all *Streams) make(ctx context.Context, name string, want js.StreamConfig)
 // usualBytes is the size of a new stream when none is wanted: the default, or what
 // the smallest broker has room for, shared by all our streams.
 func (all *Streams) usualBytes() int64 {
+	all.mu.Lock()
+	defer all.mu.Unlock()
 	if all.room == 0 {
 		return DefaultMaxBytes
 	}
@@ -240,6 +280,11 @@ func (all *Streams) Verify(ctx context.Context) error {
 	if err := all.checkServers(ctx); err != nil {
 		return err
 	}
+	return all.verify(ctx)
+}
+
+// verify checks every stream.
+func (all *Streams) verify(ctx context.Context) error {
 	var broken []error
 	for p := range all.settings.Partitions {
 		info, err := all.info(ctx, streamName(p))
@@ -298,13 +343,20 @@ func (all *Streams) checkServers(ctx context.Context) error {
 	if len(facts) == 0 {
 		return errors.New("no broker told how it runs")
 	}
+	if want := majority(all.settings.Brokers); all.settings.Brokers > 0 && len(facts) < want {
+		return fmt.Errorf("%d of %d brokers told how they run, want %d", len(facts), all.settings.Brokers, want)
+	}
 	var broken []error
+	var room int64
 	for _, f := range facts {
 		broken = append(broken, f.check()...)
-		if f.MaxStore > 0 && (all.room == 0 || f.MaxStore < all.room) {
-			all.room = f.MaxStore
+		if f.MaxStore > 0 && (room == 0 || f.MaxStore < room) {
+			room = f.MaxStore
 		}
 	}
+	all.mu.Lock()
+	all.room, all.brokers = room, all.settings.told(facts)
+	all.mu.Unlock()
 	return errors.Join(broken...)
 }
 
@@ -331,6 +383,9 @@ func (f ServerFacts) check() (broken []error) {
 
 // checkPartitions refuses another number of partitions before anything is made.
 func (all *Streams) checkPartitions(ctx context.Context) error {
+	// Brokers that have no leader yet do not answer at all.
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	wanted := strconv.Itoa(all.settings.Partitions)
 	list := all.js.ListStreams(ctx, js.WithStreamListSubject("usage.*"))
 	for info := range list.Info() {
@@ -413,6 +468,10 @@ func (r *rules) need(setting string, ok bool, wanted, found, why string) {
 	}
 }
 
+// Embedded reports whether the broker is in this process, so that no other process can
+// read the stream.
+func (all *Streams) Embedded() bool { return all.settings.Embedded }
+
 // Partitions is how many the stream has.
 func (all *Streams) Partitions() int { return all.settings.Partitions }
 
@@ -452,6 +511,24 @@ func (all *Streams) State(ctx context.Context, partition int) (Partition, error)
 		MaxAge:   info.Config.MaxAge,
 		Oldest:   info.State.FirstTime,
 	}, nil
+}
+
+// storedAt is when a message came into the stream; the zero time if it is not there.
+func (all *Streams) storedAt(ctx context.Context, partition int, sequence uint64) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	s, err := all.js.Stream(ctx, streamName(partition))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("stream %s: %w", streamName(partition), err)
+	}
+	m, err := getMsg(ctx, s, sequence)
+	if errors.Is(err, js.ErrMsgNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("message %d of stream %s: %w", sequence, streamName(partition), err)
+	}
+	return m.Time, nil
 }
 
 // Attach names the stream to the store and checks that the store can go on from
@@ -505,43 +582,45 @@ func gap(partition int, stored, next uint64) error {
 		partition, stored, next, stored+1, next-1, metering.ErrGap)
 }
 
-// holdMargin is how long before its expiry a message that is not reconciled
-// prolongs the stream.
+// holdMargin is how long a message after the checkpoint is kept after the last
+// [Streams.Hold], or half of the wanted time where that is less.
 const holdMargin = 30 * 24 * time.Hour
 
-// Hold keeps messages behind the reconcile checkpoint from expiring: a partition
-// whose first message after the checkpoint nears its end is kept longer, and goes
-// back to the wanted time when the checkpoint has moved on. Run it daily.
+// Hold keeps messages after the reconcile checkpoint from expiring: a partition whose
+// first message after it nears its end is kept longer, and goes back to the wanted time
+// when the checkpoint has moved on. Those up to the checkpoint expire after the wanted
+// time. Without a checkpoint nothing expires. Run it much more often than holdMargin; now
+// is by the brokers' clock.
 func (all *Streams) Hold(ctx context.Context, checkpoint metering.Cutoff, now time.Time) error {
-	reconciled := make([]uint64, all.Partitions())
-	for _, c := range checkpoint {
-		if c.Partition >= 0 && c.Partition < len(reconciled) {
-			reconciled[c.Partition] = c.Sequence
-		}
-	}
-	for p, sequence := range reconciled {
-		if err := all.hold(ctx, p, sequence, now); err != nil {
-			return fmt.Errorf("hold partition %d behind %d: %w", p, sequence, err)
+	for p := range all.Partitions() {
+		at := checkpoint.Of(p)
+		if err := all.hold(ctx, p, at, now); err != nil {
+			return fmt.Errorf("hold partition %d after %d: %w", p, at, err)
 		}
 	}
 	return nil
 }
 
 func (all *Streams) hold(ctx context.Context, partition int, reconciled uint64, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	s, err := all.js.Stream(ctx, streamName(partition))
 	if err != nil {
 		return err
 	}
 	info := s.CachedInfo()
+	if id := info.Config.Metadata[metaIncarnation]; id != all.ids[partition] {
+		return all.changed(partition, id)
+	}
 	keep := all.settings.Keep
 	if next := max(reconciled+1, info.State.FirstSeq); next <= info.State.LastSeq {
-		m, err := s.GetMsg(ctx, next)
+		m, err := getMsg(ctx, s, next)
 		if err != nil {
 			return err
 		}
-		keep = max(keep, now.Sub(m.Time)+holdMargin)
+		keep = max(keep, now.Sub(m.Time)+min(holdMargin, keep/2))
 	}
-	if keep == all.settings.Keep && info.Config.MaxAge == keep || info.Config.MaxAge == 0 {
+	if info.Config.MaxAge == keep || info.Config.MaxAge == 0 {
 		return nil
 	}
 	c := info.Config

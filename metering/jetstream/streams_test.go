@@ -452,7 +452,7 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%q was read as %q", bad, s)
 		}
 	}
-	if n := fmt.Sprint(partitionOf(metering.Key{7: 6}, 4)); n != "2" {
+	if n := fmt.Sprint(metering.Key{7: 6}.Partition(4)); n != "2" {
 		t.Errorf("partition of key 6 of 4 is %s", n)
 	}
 }

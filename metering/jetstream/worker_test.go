@@ -63,18 +63,24 @@ func TestBlocks(t *testing.T) {
 	}
 	got := readAll(t, b.streams, 0)
 	next := uint64(1)
-	for _, block := range blocks(1, 0, got) {
+	all, made := len(got), 0
+	room := 0
+	for block := range blocks(1, 0, got, blockEvents, func(events int) bool { room = events; return true }) {
+		made++
 		n := 0
 		for _, m := range block.Messages {
 			n += m.Announced
+		}
+		if n != room {
+			t.Errorf("room for %d events, the block has %d", room, n)
 		}
 		if block.First != next || int(block.Last-block.First)+1 != len(block.Messages) || n > blockEvents && len(block.Messages) > 1 {
 			t.Fatalf("block %d–%d of %d messages, %d events; want it to begin at %d", block.First, block.Last, len(block.Messages), n, next)
 		}
 		next = block.Last + 1
 	}
-	if next != uint64(len(got)+1) || len(blocks(1, 0, got)) < 3 {
-		t.Errorf("blocks end at %d of %d", next, len(got))
+	if next != uint64(all+1) || made < 3 {
+		t.Errorf("%d blocks end at %d of %d", made, next, all)
 	}
 }
 
@@ -118,6 +124,70 @@ func TestAppendIsGivenUp(t *testing.T) {
 	if m.announced != 100 {
 		t.Errorf("%d stored", m.announced)
 	}
+}
+
+// standing takes nothing until it is let go on.
+type standing struct {
+	*memory
+	until chan struct{}
+}
+
+func (s standing) Append(ctx context.Context, b metering.Block) (metering.Outcome, error) {
+	<-s.until
+	return s.memory.Append(ctx, b)
+}
+
+// A worker that has just begun is not called silent for what waited before it did; one
+// that does not move is, and where nobody works, at once.
+func TestSilentWorker(t *testing.T) {
+	const most = 500 * time.Millisecond
+	b := start(t, t.TempDir(), ServerOptions{}, Settings{Partitions: 1})
+	if _, err := (&Intake{Streams: b.streams}).Accept(within(t, 10*time.Second), events("a", 100)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(most + most/10)
+	silent := func(w *Worker) bool {
+		h, err := w.Health(within(t, 5*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h.Err != nil && strings.Contains(h.Err.Error(), "partition 0 stands still at 0")
+	}
+	m := standing{newMemory(), make(chan struct{})}
+	if !silent(&Worker{Streams: b.streams, Store: m, SilentAfter: most}) {
+		t.Error("nobody works, and health is green")
+	}
+	w := &Worker{Streams: b.streams, Store: m, SilentAfter: most}
+	ctx, stop := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	began := time.Now()
+	go func() { ran <- w.Run(ctx) }()
+	for w.working().IsZero() {
+		time.Sleep(time.Millisecond)
+	}
+	if red := silent(w); red && time.Since(began) < most {
+		t.Error("a worker is called silent before it had time")
+	}
+	for !silent(w) {
+		if time.Since(began) > 20*most {
+			t.Fatal("a worker that stands still is not called silent")
+		}
+		time.Sleep(most / 10)
+	}
+	close(m.until)
+	if err := w.WaitDrained(within(t, 10*time.Second), nil); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+}
+
+func (w *Worker) working() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.began
 }
 
 func TestWaitDrainedSaysWhatIsMissing(t *testing.T) {

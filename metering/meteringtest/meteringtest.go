@@ -24,7 +24,23 @@ import (
 type Feed struct {
 	Incarnation int
 	At          time.Time // acceptance of the next message; grows by a second each
-	next        map[int]uint64
+
+	// Partitions of the stream. An event that would lie in another than it is laid in
+	// gets the id that In gives. 0: events keep their ids and lie where they are laid,
+	// which no stream allows.
+	Partitions int
+
+	next map[int]uint64
+}
+
+// In is the id, or the first of id~1, id~2 and so on, under which an event of the source
+// lies in the partition of a stream with so many.
+func In(source, id string, partition, partitions int) string {
+	made := id
+	for n := 1; metering.KeyOf(source, made).Partition(partitions) != partition; n++ {
+		made = fmt.Sprintf("%s~%d", id, n)
+	}
+	return made
 }
 
 // NewFeed begins a stream as incarnation 1.
@@ -59,6 +75,9 @@ func (f *Feed) Messages(partition int, messages ...Message) metering.Block {
 		for j, e := range content.Events {
 			if e.TimeAbsent {
 				e.Time = f.At
+			}
+			if f.Partitions > 0 {
+				e.ID = In(e.Source, e.ID, partition, f.Partitions)
 			}
 			a := metering.Accepted{Event: e, Key: e.Key(), Hash: metering.ContentHash(e), AcceptedAt: f.At,
 				Position: metering.Position{Incarnation: f.Incarnation, Partition: partition, Sequence: m.Sequence, Index: j}}

@@ -351,13 +351,19 @@ func (m *Model) Find(_ context.Context, k metering.Key) (metering.Found, error) 
 }
 
 // Counts is as in [metering.Store].
-func (m *Model) Counts(_ context.Context, c metering.Cutoff) (metering.Counts, error) {
+func (m *Model) Counts(ctx context.Context, c metering.Cutoff) (metering.Counts, error) {
+	return m.CountsBetween(ctx, nil, c)
+}
+
+// CountsBetween is as in [metering.Store].
+func (m *Model) CountsBetween(_ context.Context, after, c metering.Cutoff) (metering.Counts, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	s := metering.Span{After: after, UpTo: c}
 	var n metering.Counts
 	for i, msg := range m.messages {
 		w := m.where[i]
-		if upTo(c, metering.Position{Incarnation: w.Incarnation, Partition: w.Partition, Sequence: w.Sequence}) {
+		if between(s, metering.Position{Incarnation: w.Incarnation, Partition: w.Partition, Sequence: w.Sequence}) {
 			n.Messages++
 			n.Announced += int64(msg.Announced)
 			n.Undecoded += int64(len(msg.Undecoded))
@@ -365,7 +371,7 @@ func (m *Model) Counts(_ context.Context, c metering.Cutoff) (metering.Counts, e
 	}
 	for i := range m.stored {
 		e := &m.stored[i]
-		if !upTo(c, e.Position) {
+		if !between(s, e.Position) {
 			continue
 		}
 		n.Stored++
@@ -378,12 +384,12 @@ func (m *Model) Counts(_ context.Context, c metering.Cutoff) (metering.Counts, e
 		}
 	}
 	for _, d := range m.duplicates {
-		if upTo(c, d.Position) {
+		if between(s, d.Position) {
 			n.Duplicate++
 		}
 	}
 	for _, d := range m.conflicts {
-		if upTo(c, d.Position) {
+		if between(s, d.Position) {
 			n.Conflict++
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"testing"
 	"time"
 
@@ -16,13 +15,7 @@ import (
 func TestQuarantine(t *testing.T, open func(t *testing.T) metering.Quarantine) {
 	ctx := context.Background()
 	q := open(t)
-	if c, ok := q.(io.Closer); ok {
-		t.Cleanup(func() {
-			if err := c.Close(); err != nil {
-				t.Errorf("close: %v", err)
-			}
-		})
-	}
+	closeAfter(t, q)
 	var rs []metering.Refusal
 	for i := range 9 {
 		r := metering.Refusal{ID: fmt.Sprint("receipt-", i), Class: metering.Unclean, Reason: "phi_email", Detail: "it looks like an e-mail address",

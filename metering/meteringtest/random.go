@@ -23,14 +23,28 @@ var instants = []time.Time{
 
 var quantities = []string{"0", "1", "1.0", "0.000000001", "-0.000000001", "999999999.999999999", "-3.5", "123456789012.000000007"}
 
-// drawEvent makes an event out of few values, so that most things happen to it that
-// can: the same identity again with the same or another content, voids of events
-// that were, will be or never are.
-func drawEvent(r *rapid.T) metering.Event {
-	ids := rapid.IntRange(0, 25)
+// someIDs is how many ids the random events have.
+const someIDs = 26
+
+// idsIn are the ids of a source that lie in the partition.
+func idsIn(partition int, source string) []string {
+	var ids []string
+	for i := range someIDs {
+		if id := fmt.Sprint(i); metering.KeyOf(source, id).Partition(partitions) == partition {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// drawEvent makes an event of the partition out of few values, so that most things
+// happen to it that can: the same identity again with the same or another content,
+// voids of events that were, will be or never are.
+func drawEvent(r *rapid.T, partition int) metering.Event {
+	source := rapid.SampledFrom([]string{"gateway", "billing"}).Draw(r, "source")
 	e := metering.Event{
-		ID:     fmt.Sprint(ids.Draw(r, "id")),
-		Source: rapid.SampledFrom([]string{"gateway", "billing"}).Draw(r, "source"),
+		ID:     rapid.SampledFrom(idsIn(partition, source)).Draw(r, "id"),
+		Source: source,
 		Type:   rapid.SampledFrom([]string{metering.UsageAPI, metering.UsageAPI, metering.SalePaid, metering.SaleRefunded, metering.UsageVoided}).Draw(r, "type"),
 		Time:   rapid.SampledFrom(instants).Draw(r, "time"),
 	}
@@ -38,7 +52,7 @@ func drawEvent(r *rapid.T) metering.Event {
 		e.TimeAbsent = true
 	}
 	if e.Type == metering.UsageVoided {
-		e.Data.RefersTo = fmt.Sprint(ids.Draw(r, "target"))
+		e.Data.RefersTo = fmt.Sprint(rapid.IntRange(0, someIDs-1).Draw(r, "target"))
 		return e
 	}
 	d := &e.Data
@@ -83,7 +97,11 @@ func drawSpan(r *rapid.T, f *Feed, cutoffs []metering.Cutoff) metering.Span {
 			c := metering.Cutoff{}
 			for p := range partitions {
 				if rapid.IntRange(0, 3).Draw(r, "named") > 0 {
-					c = append(c, metering.PartitionCutoff{Incarnation: 1, Partition: p, Sequence: rapid.Uint64Range(0, f.next[p]+1).Draw(r, "sequence")})
+					last := f.next[p]
+					if rapid.IntRange(0, 9).Draw(r, "beyond") == 0 {
+						last++
+					}
+					c = append(c, metering.PartitionCutoff{Incarnation: 1, Partition: p, Sequence: rapid.Uint64Range(0, last).Draw(r, "sequence")})
 				}
 			}
 			return c
@@ -145,7 +163,7 @@ func testModel(t *testing.T, open func(t *testing.T) metering.Store) {
 				r.Fatalf("under its cutoff, %+v first said\n%s\nand now says\n%s", b.span, b.text, got)
 			}
 		}
-		for i := range 26 {
+		for i := range someIDs {
 			k := metering.KeyOf("gateway", fmt.Sprint(i))
 			compareFound(r, s, m, k)
 		}
@@ -177,16 +195,17 @@ func drawBlock(r *rapid.T, f *Feed, sent []metering.Block) metering.Block {
 		b.Messages, b.Last = b.Messages[:n], b.First+uint64(n)-1
 		return b
 	}
+	p := rapid.IntRange(0, partitions-1).Draw(r, "partition")
 	ms := make([]Message, rapid.IntRange(1, 3).Draw(r, "messages"))
 	for i := range ms {
 		for range rapid.IntRange(0, 8).Draw(r, "events") {
-			ms[i].Events = append(ms[i].Events, drawEvent(r))
+			ms[i].Events = append(ms[i].Events, drawEvent(r, p))
 		}
 		if rapid.IntRange(0, 5).Draw(r, "undecoded") == 0 {
 			ms[i].Undecoded = []string{"truncated"}
 		}
 	}
-	return f.Messages(rapid.IntRange(0, partitions-1).Draw(r, "partition"), ms...)
+	return f.Messages(p, ms...)
 }
 
 func compareFound(t tester, s, m metering.Store, k metering.Key) {

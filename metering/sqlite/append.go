@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -20,7 +19,7 @@ func (s *Store) Append(ctx context.Context, b metering.Block) (metering.Outcome,
 	fail := func(err error) (metering.Outcome, error) {
 		return metering.Outcome{}, fmt.Errorf("append messages %d to %d of partition %d: %w", b.First, b.Last, b.Partition, err)
 	}
-	if err := checkBlock(&b); err != nil {
+	if err := b.Validate(); err != nil {
 		return fail(err)
 	}
 	var a appending
@@ -31,61 +30,6 @@ func (s *Store) Append(ctx context.Context, b metering.Block) (metering.Outcome,
 		return fail(err)
 	}
 	return a.outcome, nil
-}
-
-// checkBlock checks what the store relies on and the sender has checked before.
-func checkBlock(b *metering.Block) error {
-	if b.First == 0 || b.Last < b.First || b.Last > math.MaxInt64 {
-		return errors.New("the bounds of the block are no sequences: want 1 or more, the first not after the last")
-	}
-	if n := b.Last - b.First + 1; uint64(len(b.Messages)) != n {
-		return fmt.Errorf("the block has %d messages, its bounds say %d: %w", len(b.Messages), n, metering.ErrGap)
-	}
-	at := map[int]bool{}
-	for i := range b.Messages {
-		m := &b.Messages[i]
-		if want := b.First + uint64(i); m.Sequence != want {
-			return fmt.Errorf("message %d stands where %d must: %w", m.Sequence, want, metering.ErrGap)
-		}
-		if m.Announced != len(m.Events)+len(m.Undecoded) {
-			return fmt.Errorf("message %d announces %d events and has %d, of them %d undecoded: count each one",
-				m.Sequence, m.Announced, len(m.Events)+len(m.Undecoded), len(m.Undecoded))
-		}
-		clear(at)
-		for j := range m.Events {
-			e := &m.Events[j]
-			p := metering.Position{Incarnation: b.Incarnation, Partition: b.Partition, Sequence: m.Sequence, Index: e.Position.Index}
-			if e.Position != p {
-				return fmt.Errorf("event %s of source %s says that it lies at %+v, it lies in message %d", e.ID, e.Source, e.Position, m.Sequence)
-			}
-			if err := claimIndex(at, p.Index, m.Sequence); err != nil {
-				return err
-			}
-			if e.Key != e.Event.Key() {
-				return fmt.Errorf("event %s of source %s has key %s, want %s", e.ID, e.Source, e.Key, e.Event.Key())
-			}
-			if e.Hash == (metering.Hash{}) {
-				return fmt.Errorf("event %s of source %s has no content hash", e.ID, e.Source)
-			}
-		}
-		for _, u := range m.Undecoded {
-			if err := claimIndex(at, u.Index, m.Sequence); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func claimIndex(taken map[int]bool, i int, sequence uint64) error {
-	if i < 0 || i > maxIndex {
-		return fmt.Errorf("message %d has an event at index %d, want 0 to %d", sequence, i, maxIndex)
-	}
-	if taken[i] {
-		return fmt.Errorf("message %d has two events at index %d", sequence, i)
-	}
-	taken[i] = true
-	return nil
 }
 
 // appending is one block on its way into the file.
@@ -284,7 +228,14 @@ func (a *appending) store(ctx context.Context) error {
 			switch {
 			case w.place == place:
 				tally.Stored++
-				if err := a.row(ctx, e, place); err != nil {
+				row := e
+				if e.Overwritten != nil {
+					var err error
+					if row, err = a.overwrite(ctx, e, place); err != nil {
+						return fmt.Errorf("event with key %s at message %d, index %d: %w", e.Key, m.Sequence, e.Position.Index, err)
+					}
+				}
+				if err := a.row(ctx, row, place); err != nil {
 					return fmt.Errorf("event %s of source %s at message %d, index %d: %w", e.ID, e.Source, m.Sequence, e.Position.Index, err)
 				}
 				keys.args = append(keys.args, place, e.Key[:])
@@ -375,7 +326,20 @@ func (a *appending) conflict(ctx context.Context, e *metering.Accepted, place in
 	if err != nil {
 		return err
 	}
-	form, err := json.Marshal(e.Event)
+	redactions, err := a.w.applied(ctx, e.Key)
+	if err != nil {
+		return err
+	}
+	event := e.Event
+	for _, r := range redactions {
+		if metering.ValueOf(&event, r.Field) != "" {
+			r.Apply(&event)
+			if err := a.w.redacted(ctx, place, r, event); err != nil {
+				return err
+			}
+		}
+	}
+	form, err := json.Marshal(event)
 	if err != nil {
 		return err
 	}
@@ -394,7 +358,7 @@ func (a *appending) voids(ctx context.Context, voids []*metering.Accepted, added
 		}
 	}
 	for _, v := range voids {
-		target := metering.KeyOf(v.Source, v.Data.RefersTo)
+		target := v.Target()
 		var place any // NULL until it is stored
 		if p, ok := w.recent[target]; ok {
 			place = p
@@ -460,14 +424,17 @@ func (a *appending) merge(ctx context.Context) error {
 	return nil
 }
 
+const (
+	findCell = `SELECT id FROM cells WHERE app = $1 AND customer = $2 AND type = $3 AND class = $4 AND operation = $5 AND unit = $6 AND currency = $7 AND status = $8 AND environment = $9 AND dimensions = $10`
+	addCell  = `INSERT INTO cells (app, customer, type, class, operation, unit, currency, status, environment, dimensions) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id`
+)
+
 // cell is the number of a cell, which is stored if it is new.
 func (w *writer) cell(ctx context.Context, c cell) (int64, error) {
 	if id, ok := w.cells[c]; ok {
 		return id, nil
 	}
-	id, err := w.number(ctx, c.args(),
-		`SELECT id FROM cells WHERE app = $1 AND customer = $2 AND type = $3 AND class = $4 AND operation = $5 AND unit = $6 AND currency = $7 AND status = $8 AND environment = $9 AND dimensions = $10`,
-		`INSERT INTO cells (app, customer, type, class, operation, unit, currency, status, environment, dimensions) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id`)
+	id, err := w.number(ctx, c.args(), findCell, addCell)
 	if err != nil {
 		return 0, err
 	}

@@ -23,7 +23,7 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 	c := checking{ctx: ctx}
 	err := s.read(ctx, func(tx *sql.Tx) error {
 		c.tx = tx
-		for _, step := range []func() error{c.pages, c.positions, c.tallies, c.keys, c.contents, c.voids, c.others} {
+		for _, step := range []func() error{c.pages, c.positions, c.tallies, c.keys, c.redactions, c.contents, c.voids, c.others} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -40,6 +40,15 @@ type checking struct {
 	ctx      context.Context // of this one check
 	tx       *sql.Tx
 	findings []string
+	redacted map[int64]redactedRow // by place: what was overwritten, as it must be now
+}
+
+// redactedRow is what the kept redactions say of a row.
+type redactedRow struct {
+	redaction string // the last
+	hash      metering.Hash
+	identity  bool // its key does not follow from it any more
+	target    bool // nor does that of the event that it takes out
 }
 
 func (c *checking) found(format string, args ...any) error {
@@ -180,6 +189,62 @@ func (c *checking) keys() error {
 	return nil
 }
 
+// redactions reads which rows were overwritten, and checks that two people decided each.
+func (c *checking) redactions() error {
+	if err := c.rows(`SELECT r.id, r.field, hex(r.event_key), r.proposed_by FROM redactions r JOIN redactions_approved a ON a.id = r.id WHERE a.approved_by = r.proposed_by`, func(scan func(...any) error) error {
+		var id, field, key, by string
+		if err := scan(&id, &field, &key, &by); err != nil {
+			return err
+		}
+		return c.found("redaction %s of %s of event %s: %s proposed and approved it", id, field, key, by)
+	}); err != nil {
+		return err
+	}
+	if err := c.rows(`SELECT w.place, w.redaction FROM redacted_rows w
+		 WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.place = w.place) AND NOT EXISTS (SELECT 1 FROM conflicts t WHERE t.place = w.place)`, func(scan func(...any) error) error {
+		var place int64
+		var id string
+		if err := scan(&place, &id); err != nil {
+			return err
+		}
+		return c.found("redaction %s: no event lies at %s, where it overwrote one", id, c.where(place))
+	}); err != nil {
+		return err
+	}
+	c.redacted = map[int64]redactedRow{}
+	return c.rows(`SELECT w.place, w.redaction, w.content_hash, r.field FROM redacted_rows w JOIN redactions r ON r.id = w.redaction ORDER BY w.number`, func(scan func(...any) error) error {
+		var place int64
+		var field string
+		var hash []byte
+		w := redactedRow{}
+		if err := scan(&place, &w.redaction, &hash, &field); err != nil {
+			return err
+		}
+		copy(w.hash[:], hash)
+		before := c.redacted[place]
+		w.identity = before.identity || field == "id"
+		w.target = before.target || field == "data.refers_to"
+		c.redacted[place] = w
+		return nil
+	})
+}
+
+// says compares what a row says with its key and hash, or, once it was overwritten, with
+// what the redaction says it must be now. It is nil if they agree.
+func (c *checking) says(place int64, e *metering.Accepted) (what string) {
+	w, redacted := c.redacted[place]
+	now := metering.ContentHash(e.Event)
+	switch {
+	case !w.identity && e.Key != e.Event.Key():
+		return fmt.Sprintf("its key is %s, want %s", e.Key, e.Event.Key())
+	case !redacted && e.Hash != now:
+		return fmt.Sprintf("its content does not have its hash %s; a field was altered", e.Hash)
+	case redacted && w.hash != now:
+		return fmt.Sprintf("redaction %s is not what it says now, or another field was altered", w.redaction)
+	}
+	return ""
+}
+
 // contents recomputes what each event row says of itself.
 func (c *checking) contents() error {
 	return c.rows(`SELECT `+eventColumns+` FROM events e NOT INDEXED`+eventJoins, func(scan func(...any) error) error {
@@ -187,11 +252,10 @@ func (c *checking) contents() error {
 		if err != nil {
 			return c.found("%v", err)
 		}
+		what := c.says(e.place, &e.Accepted)
 		switch {
-		case e.Key != e.Event.Key():
-			return c.found("event %s of source %s (%s): its key is %s, want %s", e.ID, e.Source, c.where(e.place), e.Key, e.Event.Key())
-		case e.Hash != metering.ContentHash(e.Event):
-			return c.found("event %s of source %s (%s): its content does not have its hash %s; a field was altered", e.ID, e.Source, c.where(e.place), e.Hash)
+		case what != "":
+			return c.found("event %s of source %s (%s): %s", e.ID, e.Source, c.where(e.place), what)
 		case e.slow != isSlow(e.Data.LatencyMS):
 			return c.found("event %s of source %s (%s): it is marked slow %t, its latency says otherwise", e.ID, e.Source, c.where(e.place), e.slow)
 		}
@@ -227,7 +291,7 @@ func (c *checking) voids() error {
 		if err := scan(&place, &text, &source, &refersTo, &key, &target, &want); err != nil {
 			return err
 		}
-		if toKey(key) != metering.KeyOf(source, refersTo) {
+		if toKey(key) != metering.KeyOf(source, refersTo) && !c.redacted[place].target {
 			return c.found("void at %s: it refers to event %s of source %s and is kept for key %s", c.where(place), refersTo, source, text)
 		}
 		if target != want {
@@ -253,13 +317,13 @@ func (c *checking) others() error {
 	return c.rows(`
 		SELECT t.place, t.event_key, t.content_hash, t.accepted_us, t.event, m.incarnation, m.partition, m.sequence
 		  FROM conflicts t JOIN messages m ON m.id = t.place >> 20`, func(scan func(...any) error) error {
-		a, err := scanConflict(scan)
+		a, err := scanPlacedConflict(scan)
 		if err != nil {
 			return c.found("%v", err)
 		}
-		if a.Key != a.Event.Key() || a.Hash != metering.ContentHash(a.Event) {
-			return c.found("conflict of event %s of source %s (partition %d, message %d, index %d): its content does not have its key and hash",
-				a.ID, a.Source, a.Position.Partition, a.Position.Sequence, a.Position.Index)
+		if what := c.says(a.place, &a.Accepted); what != "" {
+			return c.found("conflict of event %s of source %s (partition %d, message %d, index %d): %s",
+				a.ID, a.Source, a.Position.Partition, a.Position.Sequence, a.Position.Index, what)
 		}
 		return nil
 	})

@@ -22,6 +22,12 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(crashFile); path != "" {
 		fillForever(path)
 	}
+	if path := os.Getenv(redactFile); path != "" {
+		redactAll(path)
+	}
+	if path := os.Getenv(rebuildFile); path != "" {
+		rebuildAll(path)
+	}
 	os.Exit(m.Run())
 }
 

@@ -283,25 +283,22 @@ func (s *Store) Late(ctx context.Context, sp metering.Span) ([]metering.Late, er
 func (s *Store) Find(ctx context.Context, k metering.Key) (metering.Found, error) {
 	var f metering.Found
 	err := s.read(ctx, func(tx *sql.Tx) error {
-		var place int64
-		err := tx.QueryRowContext(ctx, `
-			SELECT place FROM keys WHERE event_key = $1 UNION ALL SELECT place FROM keys_recent WHERE event_key = $1`, k[:]).Scan(&place)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
+		redactions, err := redactionsIn(ctx, tx, []metering.Key{k})
 		if err != nil {
 			return err
 		}
-		e, err := scanEvent(tx.QueryRowContext(ctx, `SELECT `+eventColumns+` FROM events e`+eventJoins+` WHERE e.place = $1`, place).Scan)
-		if errors.Is(err, sql.ErrNoRows) {
-			return errors.New("its key is stored, its row is not; run the store's check and restore from a backup")
+		for _, r := range redactions {
+			if r.Applied() {
+				f.Redactions = append(f.Redactions, r)
+			}
 		}
-		if err != nil {
+		e, err := eventOf(ctx, tx, k)
+		if err != nil || e == nil {
 			return err
 		}
 		f.Event = &e.Accepted
 		if f.Event.Type != metering.UsageVoided {
-			if err := each(ctx, tx, placesOf(`voids`, `t.target = $1`)+` LIMIT 1`, []any{place}, func(scan func(...any) error) error {
+			if err := each(ctx, tx, firstVoid, []any{e.place}, func(scan func(...any) error) error {
 				p, err := scanPosition(scan)
 				f.Voided = &p
 				return err
@@ -331,6 +328,31 @@ func (s *Store) Find(ctx context.Context, k metering.Key) (metering.Found, error
 	return f, nil
 }
 
+// eventOf is the event that is stored under a key, nil if there is none.
+func eventOf(ctx context.Context, tx *sql.Tx, k metering.Key) (*stored, error) {
+	var place int64
+	err := tx.QueryRowContext(ctx, `
+		SELECT place FROM keys WHERE event_key = $1 UNION ALL SELECT place FROM keys_recent WHERE event_key = $1`, k[:]).Scan(&place)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e, err := scanEvent(tx.QueryRowContext(ctx, `SELECT `+eventColumns+` FROM events e`+eventJoins+` WHERE e.place = $1`, place).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errors.New("its key is stored, its row is not; run the store's check and restore from a backup")
+	}
+	return e, err
+}
+
+// firstVoid is the void of a target that was accepted first, whichever was stored first.
+const (
+	firstVoid = `SELECT t.place, m.incarnation, m.partition, m.sequence FROM voids t JOIN messages m ON m.id = t.place >> 20
+		 WHERE t.target = $1` + inAcceptance + ` LIMIT 1`
+	inAcceptance = ` ORDER BY m.accepted_us, m.partition, m.sequence, t.place`
+)
+
 // placesOf reads positions of rows of a table t in the order of storing.
 func placesOf(table, where string) string {
 	return `SELECT t.place, m.incarnation, m.partition, m.sequence FROM ` + table +
@@ -348,16 +370,21 @@ func scanPosition(scan func(...any) error) (metering.Position, error) {
 // Counts are the totals up to the cutoff, see [metering.Store]. All but Announced
 // are counted from rows.
 func (s *Store) Counts(ctx context.Context, upTo metering.Cutoff) (metering.Counts, error) {
+	return s.CountsBetween(ctx, nil, upTo)
+}
+
+// CountsBetween are the totals between two cutoffs, see [metering.Store].
+func (s *Store) CountsBetween(ctx context.Context, after, upTo metering.Cutoff) (metering.Counts, error) {
 	var n metering.Counts
 	err := s.read(ctx, func(tx *sql.Tx) error {
-		r, err := resolveSpan(ctx, tx, metering.Span{UpTo: upTo})
+		r, err := resolveSpan(ctx, tx, metering.Span{After: after, UpTo: upTo})
 		if err != nil {
 			return err
 		}
 		var q condition
 		column := func(text, place, rest string) {
 			q.add(text)
-			q.within(place, r.upTo)
+			q.stored(place, &r)
 			q.add(rest)
 		}
 		column(`SELECT (SELECT count(*) FROM messages t WHERE `, `(t.id << 20)`, `), `)
@@ -369,7 +396,9 @@ func (s *Store) Counts(ctx context.Context, upTo metering.Cutoff) (metering.Coun
 		column(`(SELECT count(*) FROM conflicts d WHERE `, `d.place`, `), `)
 		column(`(SELECT count(*) FROM undecoded d WHERE `, `d.place`, `), `)
 		column(`(SELECT count(*) FROM events e WHERE e.cell IN (SELECT id FROM cells WHERE environment = 'sandbox') AND `, `e.place`, `), `)
-		column(`(SELECT count(*) FROM events e WHERE e.place IN (SELECT v.target FROM voids v WHERE v.target IS NOT NULL AND `, `v.place`, ` AND NOT EXISTS (SELECT 1 FROM voids w WHERE w.place = v.target)) AND `)
+		q.add(`(SELECT count(*) FROM events e WHERE e.place IN (SELECT v.target FROM voids v WHERE v.target IS NOT NULL AND `)
+		q.within(`v.place`, r.upTo)
+		q.add(` AND NOT EXISTS (SELECT 1 FROM voids w WHERE w.place = v.target)) AND `)
 		column(``, `e.place`, `)`)
 		return tx.QueryRowContext(ctx, q.text.String(), q.args...).Scan(&n.Messages, &n.Announced, &n.Stored, &n.Keys,
 			&n.Duplicate, &n.Conflict, &n.Undecoded, &n.Sandbox, &n.Voided)

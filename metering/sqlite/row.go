@@ -266,19 +266,24 @@ func scanEvent(scan func(...any) error) (*stored, error) {
 
 // scanConflict reads a conflict with its message's position.
 func scanConflict(scan func(...any) error) (metering.Accepted, error) {
-	var a metering.Accepted
-	var place, sequence int64
+	c, err := scanPlacedConflict(scan)
+	return c.Accepted, err
+}
+
+func scanPlacedConflict(scan func(...any) error) (stored, error) {
+	var a stored
+	var sequence int64
 	var key, hash, form []byte
 	var accepted *int64
-	if err := scan(&place, &key, &hash, &accepted, &form, &a.Position.Incarnation, &a.Position.Partition, &sequence); err != nil {
+	if err := scan(&a.place, &key, &hash, &accepted, &form, &a.Position.Incarnation, &a.Position.Partition, &sequence); err != nil {
 		return a, err
 	}
 	if err := json.Unmarshal(form, &a.Event); err != nil {
-		return a, fmt.Errorf("conflict at place %d is damaged: %w", place, err)
+		return a, fmt.Errorf("conflict at place %d is damaged: %w", a.place, err)
 	}
 	copy(a.Key[:], key)
 	copy(a.Hash[:], hash)
 	a.AcceptedAt = instant(accepted)
-	a.Position.Sequence, a.Position.Index = uint64(sequence), int(place&maxIndex)
+	a.Position.Sequence, a.Position.Index = uint64(sequence), int(a.place&maxIndex)
 	return a, nil
 }

@@ -1,5 +1,5 @@
 // Package sqlite keeps accepted events in one SQLite file: the embedded driver of
-// [metering.Store] and [metering.Quarantine].
+// [metering.Store] and of [metering.Quarantine] with its replays.
 //
 // A block's events, keys, duplicates, conflicts, tallies and its position are one
 // transaction on disk (WAL, synchronous FULL), so a crash cannot part them. The
@@ -47,6 +47,16 @@ type Store struct {
 var (
 	_ metering.Store      = (*Store)(nil)
 	_ metering.Quarantine = (*Store)(nil)
+	_ metering.Replays    = (*Store)(nil)
+	_ metering.Redactor   = (*Store)(nil)
+	_ metering.Lookup     = (*Store)(nil)
+	_ metering.Tallies    = (*Store)(nil)
+
+	_ metering.SourceFacts  = (*Store)(nil)
+	_ metering.SumsBySource = (*Store)(nil)
+
+	_ metering.Refillable   = (*Store)(nil)
+	_ metering.KeyRebuilder = (*Store)(nil)
 )
 
 // Open opens the store in the file at path, making the file if there is none and
@@ -69,7 +79,9 @@ func Open(path string) (*Store, error) {
 
 func (s *Store) open(ctx context.Context) error {
 	var err error
-	if s.writers, err = sql.Open("sqlite", dsn(s.path, "synchronous(FULL)", "cache_size(-131072)", "wal_autocheckpoint(8000)")); err != nil {
+	// The cache is small, and takes twice its size: the system keeps the file's pages
+	// too, and with eight times as much a backlog was stored no faster.
+	if s.writers, err = sql.Open("sqlite", dsn(s.path, "synchronous(FULL)", "cache_size(-16384)", "wal_autocheckpoint(8000)")); err != nil {
 		return err
 	}
 	s.writers.SetMaxOpenConns(1)
@@ -81,6 +93,9 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	s.w = &writer{conn: conn, mergeAt: mergeAt, stale: true}
+	if err := s.fillRefusedKeys(ctx); err != nil {
+		return err
+	}
 	if s.readers, err = sql.Open("sqlite", dsn(s.path, "query_only(1)", "cache_size(-16384)")); err != nil {
 		return err
 	}
@@ -283,8 +298,8 @@ func syncFile(path string) error {
 // placeBits is how many bits of a place are the event's index in its message.
 const placeBits = 20
 
-// maxIndex is the largest index of an event in its message.
-const maxIndex = 1<<placeBits - 1
+// maxIndex is the largest index of an event in its message, all bits of it.
+const maxIndex = metering.MaxIndex
 
 // maxMessages is how many messages can be counted before places run out.
 const maxMessages = math.MaxInt64 >> placeBits

@@ -55,6 +55,22 @@ func TestQuarantine(t *testing.T) {
 	meteringtest.TestQuarantine(t, func(t *testing.T) metering.Quarantine { return open(t) })
 }
 
+func TestLookup(t *testing.T) {
+	meteringtest.TestLookup(t, open)
+}
+
+func TestTallies(t *testing.T) {
+	meteringtest.TestTallies(t, open)
+}
+
+func TestSourceFacts(t *testing.T) {
+	meteringtest.TestSourceFacts(t, open)
+}
+
+func TestReplays(t *testing.T) {
+	meteringtest.TestReplays(t, open)
+}
+
 // filled is a store and a model with the same blocks: duplicates, conflicts, voids
 // with and without target, undecoded events. Keys lie in both tables.
 func filled(t *testing.T, s *Store) *meteringtest.Model {
@@ -208,7 +224,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw(t, newer, `INSERT INTO schema_version (version_id, is_applied) VALUES (99, 1)`)
-	wantRefused(newer, "version 99", "versions up to 1", "newer")
+	wantRefused(newer, "version 99", "versions up to ", "newer")
 
 	foreign := filepath.Join(dir, "foreign.db")
 	db, err := sql.Open("sqlite", dsn(foreign))
@@ -398,4 +414,14 @@ func TestCheckFindsEveryMutant(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRefill(t *testing.T) {
+	open := func(t *testing.T) meteringtest.RefillableStore { return open(t) }
+	moving := func(t *testing.T) meteringtest.RefillableStore {
+		s := openAt(t, filepath.Join(t.TempDir(), "usage.db"))
+		s.w.mergeAt = 7
+		return s
+	}
+	meteringtest.TestRefill(t, moving, open)
 }

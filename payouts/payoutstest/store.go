@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/shopspring/decimal"
 
 	"mete/ledger"
 	"mete/money"
@@ -114,7 +115,27 @@ func start(t *testing.T, open func(t *testing.T) Books, traits payouts.Traits) *
 		traits.Name = "testbank"
 	}
 	bank := &Bank{Trait: traits}
-	return &fixture{t, books, bank, &payouts.Desk{Store: books, Books: books, Rails: map[string]payouts.Rail{traits.Name: bank}}}
+	f := &fixture{t, books, bank, &payouts.Desk{Store: books, Books: books, Rails: map[string]payouts.Rail{traits.Name: bank}}}
+	t.Cleanup(func() { Sound(t, f.desk) })
+	return f
+}
+
+// Sound wants everything that a desk keeps to agree with itself and the ledger.
+func Sound(t testing.TB, d *payouts.Desk) payouts.Audit {
+	t.Helper()
+	a, err := d.Check(context.WithoutCancel(t.Context()))
+	if err != nil {
+		t.Errorf("check: %v", err)
+	}
+	for _, f := range a.Findings {
+		t.Errorf("check: %s", f)
+	}
+	for _, s := range a.Sums {
+		if !s.OK {
+			t.Errorf("check: %+v", s)
+		}
+	}
+	return a
 }
 
 func (f *fixture) fund(p partner.ID, amount string) {
@@ -228,15 +249,20 @@ func TestStore(t *testing.T, open func(t *testing.T) Books) {
 		"account changed since":      accountChanged,
 		"outcome unknown":            unknown,
 		"failed and returned":        failedAndReturned,
+		"tax withheld":               taxWithheld,
 		"confirmations are strict":   strict,
 		"holds":                      holds,
 		"hold on all":                holdOnAll,
 		"found by name":              found,
 		"two at once":                twoAtOnce,
+		"checked meanwhile":          checkedMeanwhile,
 		"a rail that answers paid":   paidAtOnce,
 		"a rail that refuses":        refuses,
+		"an answer not booked":       notBooked,
 		"paid twice is never booked": wrongAnswers,
 		"late money":                 lateMoney,
+		"kept row by row":            keptRows,
+		"a world":                    func(f *fixture) { World(f, f.books) },
 	} {
 		t.Run(name, func(t *testing.T) { test(start(t, open, payouts.Traits{PerBatch: 1})) })
 	}
@@ -536,6 +562,61 @@ func failedAndReturned(f *fixture) {
 	f.refused("paid after failed", err, payouts.ErrConflict, "it is failed and its money is due again, yet the bank says paid; place a hold on northwind before it is paid again, and ask the bank")
 }
 
+// taxWithheld: a payee without a form is paid less tax. A payment that failed owes the
+// authority nothing, and what was paid counts towards the year.
+func taxWithheld(f *fixture) {
+	f.fund("northwind", "1000.00")
+	x := Candidate("northwind", f.bank.Trait.Name, "2026-10")
+	to := &x.Partner.Payee
+	to.TaxForm, to.WithholdFrom, to.ConfirmedOn, to.ScreenedOn = "", Day("2025-11-01"), Day("2025-01-05"), Day("2025-11-15")
+	plan := func(payOn string) payouts.Run {
+		in := Input(f.bank.Trait.Name, payOn, x)
+		in.Rules = payouts.DefaultRules("USD")
+		in.Rules.Withholding = &payouts.WithholdingRule{Authority: "us-irs", Rate: decimal.RequireFromString("0.24"), From: USD("600.00")}
+		r, err := f.desk.Plan(f.Context(), in)
+		if err != nil {
+			f.Fatalf("plan: %v", err)
+		}
+		return r
+	}
+	taxes, due := ledger.TaxWithheld("us-irs"), ledger.PayableDue("northwind")
+	r := plan("2025-11-20")
+	p := r.Payouts[0]
+	if p.Amount != USD("760.00") || p.Withheld == nil || p.Withheld.Amount != USD("240.00") || r.Totals.Withheld == nil || *r.Totals.Withheld != USD("240.00") {
+		f.Fatalf("planned %+v, totals %+v", p, r.Totals)
+	}
+	f.submit(f.approve(r, "a.kim"))
+	f.holds(due, "0.00")
+	f.holds(taxes, "240.00")
+	f.holds(ledger.InTransit(f.bank.Trait.Name), "760.00")
+	Sound(f, f.desk)
+	f.confirm(says(p, payouts.Refused, "2025-11-20", ""))
+	f.holds(due, "1000.00")
+	f.holds(taxes, "0.00")
+	again := plan("2025-12-01")
+	f.submit(f.approve(again, "a.kim"))
+	f.confirm(says(again.Payouts[0], payouts.Paid, "2025-12-01", "W1"))
+	f.holds(taxes, "240.00")
+	to.ScreenedOn = Day("2025-12-15")
+	f.fund("northwind", "10.00") // below the year's amount by itself
+	last := plan("2025-12-19")
+	if w := last.Payouts[0].Withheld; w == nil || w.Amount != USD("2.40") {
+		f.Fatalf("the year's payments do not count: %+v", last.Payouts[0])
+	}
+	to.ScreenedOn = Day("2026-01-15")
+	next := plan("2026-01-20") // another year
+	if len(next.NotNow) != 1 || next.NotNow[0].Reasons[0].Code != "open" {
+		f.Fatalf("planned %+v beside an open payout", next.Payouts)
+	}
+	f.submit(f.approve(last, "a.kim"))
+	f.confirm(says(last.Payouts[0], payouts.Paid, "2025-12-19", "W2"))
+	f.fund("northwind", "20.00")
+	if next = plan("2026-01-20"); len(next.Payouts) != 1 || next.Payouts[0].Withheld != nil {
+		f.Fatalf("a new year begins at nothing: %+v", next.Payouts)
+	}
+	Sound(f, f.desk)
+}
+
 func strict(f *fixture) {
 	f.fund("northwind", "100.00")
 	f.fund("baywell", "50.00")
@@ -724,6 +805,41 @@ func twoAtOnce(f *fixture) {
 	f.run(r.ID, payouts.RunSettled)
 }
 
+// checkedMeanwhile checks while a run is handed over and confirmed: what is half done
+// at one moment is no finding.
+func checkedMeanwhile(f *fixture) {
+	var all []payouts.Candidate
+	for i := range 8 {
+		id := partner.ID(fmt.Sprintf("p-%d", i))
+		f.fund(id, "10.00")
+		all = append(all, Candidate(id, f.bank.Trait.Name, "2026-10"))
+	}
+	r := f.approve(f.plan("2026-11-20", all...), "a.kim")
+	var checks sync.WaitGroup
+	done := make(chan struct{})
+	checks.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			a, err := f.desk.Check(f.Context())
+			if err != nil && !strings.Contains(err.Error(), "payouts were booked during each of") || len(a.Findings) > 0 {
+				f.Errorf("checked meanwhile: %v, %v", a.Findings, err)
+				return
+			}
+		}
+	})
+	f.submit(r)
+	for _, p := range r.Payouts {
+		f.confirm(says(p, payouts.Paid, "2026-11-20", "W-"+p.ID))
+	}
+	close(done)
+	checks.Wait()
+	f.run(r.ID, payouts.RunSettled)
+}
+
 func paidAtOnce(f *fixture) {
 	f.fund("northwind", "100.00")
 	f.bank.Answer, f.bank.On = payouts.Paid, Day("2026-11-20")
@@ -745,6 +861,44 @@ func refuses(f *fixture) {
 	f.state(r.Payouts[0].ID, payouts.Failed)
 	f.holds(ledger.PayableDue("northwind"), "100.00")
 	f.holds(ledger.InTransit(f.bank.Trait.Name), "0.00")
+}
+
+// stopping is a store whose n-th change of a payout fails before it begins, as if the
+// program had ended there.
+type stopping struct {
+	payouts.Store
+	n int
+}
+
+func (s *stopping) ChangePayout(ctx context.Context, id string, decide func(payouts.History) (payouts.Step, error)) (payouts.History, error) {
+	if s.n--; s.n == 0 {
+		return payouts.History{}, errors.New("the program ended")
+	}
+	return s.Store.ChangePayout(ctx, id, decide)
+}
+
+// notBooked stops between a rail's answer and its booking: attempt, receipt, and here.
+func notBooked(f *fixture) {
+	f.fund("northwind", "100.00")
+	f.bank.Answer, f.bank.On = payouts.Paid, Day("2026-11-20")
+	r := f.approve(f.plan("2026-11-20", Candidate("northwind", f.bank.Trait.Name, "2026-10")), "a.kim")
+	f.desk.Store = &stopping{f.books, 3}
+	_, err := f.desk.Submit(f.Context(), order(r))
+	f.refused("stopped", err, nil, "the program ended")
+	f.state(r.Payouts[0].ID, payouts.InTransit)
+	a, err := f.desk.Check(f.Context())
+	want := payouts.Finding{Check: "receipt", Where: "payout " + r.Payouts[0].ID, Want: "paid booked, as the rail answered", Got: "not booked; submit the run again"}
+	if err != nil || len(a.Findings) != 1 || a.Findings[0] != want {
+		f.Errorf("found %v, %v, want %s", a.Findings, err, want)
+	}
+	if s := f.submit(r); len(s.Paid) != 1 {
+		f.Errorf("submitted again: %+v", s)
+	}
+	f.run(r.ID, payouts.RunSettled)
+	f.holds(ledger.Cash(f.bank.Trait.Name), "-100.00")
+	if m := f.bank.Moved(); m[r.Payouts[0].ID] != 1 || f.bank.Copies() != 0 {
+		f.Errorf("moved %v, %d copies", m, f.bank.Copies())
+	}
 }
 
 // strange answers for something that was not asked.
@@ -774,5 +928,93 @@ func lateMoney(f *fixture) {
 	next := f.plan("2026-11-24", c)
 	if len(next.Payouts) != 1 || next.Payouts[0].UpTo != c.Statements[0].ID || next.Payouts[0].Replaces != "" || next.Payouts[0].Amount != USD("9.00") {
 		f.Errorf("plan %+v %+v", next.Payouts, next.NotNow)
+	}
+}
+
+// keptRows reads what is kept of a run, as it stands.
+func keptRows(f *fixture) {
+	f.fund("northwind", "100.00")
+	f.fund("quill", "50.00")
+	all := []payouts.Candidate{Candidate("northwind", f.bank.Trait.Name, "2026-10"), Candidate("quill", f.bank.Trait.Name, "2026-10")}
+	r := f.approve(f.plan("2026-11-20", all...), "A.Kim")
+	f.submit(r)
+	north, quill := r.Payouts[0], r.Payouts[1]
+	f.confirm(says(north, payouts.Paid, "2026-11-20", "W1"))
+	hold := payouts.Hold{ID: "h-1", Partner: "quill", Currency: "USD", All: true, Reason: "dispute", By: "k.lee", At: At, On: Day("2026-11-20")}
+	if _, err := f.desk.Hold(f.Context(), hold); err != nil {
+		f.Fatal(err)
+	}
+	f.fund("baywell", "10.00")
+	later := f.plan("2026-11-27", append(all, Candidate("baywell", f.bank.Trait.Name, "2026-10"))...)
+	var got []payouts.Kept
+	for k, err := range f.books.Kept(f.Context()) {
+		if err != nil {
+			f.Fatal(err)
+		}
+		got = append(got, k)
+	}
+	if len(got) != 3 || got[0].Run != r.ID || got[1].Run != later.ID || got[2].Run != "" {
+		f.Fatalf("%d groups: %+v", len(got), got)
+	}
+	k := got[0]
+	if len(k.Runs) != 1 || len(k.Plans) != 1 || len(k.Payouts) != 2 || len(k.Returns)+len(k.Holds)+len(k.Heads) != 0 {
+		f.Errorf("rows of the run: %+v", k)
+	}
+	want := struct {
+		Run       payouts.RunRow
+		Approvals []payouts.ApprovalRow
+		Attempts  []payouts.AttemptRow
+		Receipts  []payouts.ReceiptRow
+		Said      []payouts.ConfirmationRow
+		Holds     []payouts.HoldRow
+	}{
+		payouts.RunRow{ID: r.ID, Revision: 1, PayOn: "2026-11-20", State: "part-settled"},
+		[]payouts.ApprovalRow{{Run: r.ID, Revision: 1, Approver: "a.kim", By: "A.Kim", Content: r.Content, At: "2026-11-18T15:12:00.000000Z"}},
+		[]payouts.AttemptRow{
+			{Payout: north.ID, Number: 1, Key: north.ID + ".1", ParamsHash: f.payout(north.ID).Attempt.ParamsHash, At: "2026-11-19T15:12:00.000000Z", BookedOn: "2026-11-20"},
+			{Payout: quill.ID, Number: 1, Key: quill.ID + ".1", ParamsHash: f.payout(quill.ID).Attempt.ParamsHash, At: "2026-11-19T15:12:00.000000Z", BookedOn: "2026-11-20"}},
+		[]payouts.ReceiptRow{
+			{Payout: north.ID, Number: 1, Outcome: "accepted", Ref: "bank-" + north.ID + ".1"},
+			{Payout: quill.ID, Number: 1, Outcome: "accepted", Ref: "bank-" + quill.ID + ".1"}},
+		[]payouts.ConfirmationRow{{Payout: north.ID, Outcome: "paid", Minor: 10000, BankOn: "2026-11-20", BankRef: "W1", By: "r.shah",
+			At: "2026-12-18T15:12:00.000000Z", Source: "bank.csv line 2", BookedOn: "2026-11-20"}},
+		[]payouts.HoldRow{{Hold: "h-1", Step: payouts.HoldPlaced, Partner: "quill", Currency: "USD", All: 1, Reason: "dispute", By: "k.lee",
+			At: "2026-11-18T15:12:00.000000Z", On: "2026-11-20"}},
+	}
+	is := want
+	is.Run, is.Approvals, is.Attempts, is.Receipts, is.Said, is.Holds = k.Runs[0], k.Approvals, k.Attempts, k.Receipts, k.Confirmations, got[2].Holds
+	if diff := cmp.Diff(want, is); diff != "" {
+		f.Errorf("rows (- want, + kept):\n%s", diff)
+	}
+	f.everyRowHasAFact(got)
+	for range f.books.Kept(f.Context()) { // who stops early holds nothing
+		break
+	}
+	f.approve(later, "a.kim")
+}
+
+// everyRowHasAFact compares rows with facts, and facts with their numbers.
+func (f *fixture) everyRowHasAFact(all []payouts.Kept) {
+	f.Helper()
+	var last int64
+	seen := map[int64]bool{}
+	for _, k := range all {
+		kept := map[string]string{}
+		for _, x := range k.Facts {
+			kept[string(x.Kind)+" "+x.Key] = x.Digest
+			seen[x.Seq], last = true, max(last, x.Seq)
+			if x.Run != k.Run {
+				f.Errorf("fact %d of run %q is among those of run %q", x.Seq, x.Run, k.Run)
+			}
+		}
+		for _, r := range k.Rows() {
+			if x := r.Fact(); kept[string(x.Kind)+" "+x.Key] != x.Digest {
+				f.Errorf("%s %s: digest %s, its fact says %q", x.Kind, x.Key, x.Digest, kept[string(x.Kind)+" "+x.Key])
+			}
+		}
+	}
+	heads := all[len(all)-1].Heads
+	if len(heads) != 1 || heads[0] != (payouts.Head{ID: 1, Seq: last}) || int64(len(seen)) != last {
+		f.Errorf("%d facts, the last is %d, heads %+v", len(seen), last, heads)
 	}
 }

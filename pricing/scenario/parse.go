@@ -32,15 +32,19 @@ const maxMonths = 240
 type scenario struct {
 	file          string
 	terms         []*pricing.Terms
+	files         []string // of the terms
 	partners      map[partner.ID]partner.Partner
 	apps          map[partner.AppID]partner.App
 	meters        map[string]metering.Meter
 	codes         []partner.ReferralCode
+	rates         []pricing.ExchangeRate
+	lateLimit     int // of the marketplace, in months; 0: none
 	blocks        []*block
 	line          int
 	count         int // of events, for their default ids and times
 	wantError     string
 	wantErrorLine int
+	wantsBooks    bool
 }
 
 // block is one month with what arrives in it and what is wanted of it.
@@ -176,13 +180,21 @@ func (s *scenario) head(words []string, load Loader) error {
 		if err != nil {
 			return err
 		}
+		if idle := t.Idle(); len(idle) > 0 { // as the catalogue does with new terms
+			return idle
+		}
+		s.files = append(s.files, name+contractExt)
 		return s.addTerms(t, opts)
 	case "partner":
-		o, err := s.options(opts, "group")
+		o, err := s.options(opts, "group", "tier")
 		if err != nil {
 			return err
 		}
-		s.partners[partner.ID(name)] = partner.Partner{ID: partner.ID(name), AccountGroup: o["group"]}
+		tier := partner.Tier(o["tier"])
+		if tier != "" && !slices.Contains(partner.Tiers, tier) {
+			return s.bad(fmt.Sprintf("%q is no tier of a partner", tier), "build, grow or strategic")
+		}
+		s.partners[partner.ID(name)] = partner.Partner{ID: partner.ID(name), AccountGroup: o["group"], Tier: tier}
 		return nil
 	case "app":
 		o, err := s.options(opts, "of")
@@ -203,10 +215,14 @@ func (s *scenario) head(words []string, load Loader) error {
 		}
 		s.codes = append(s.codes, partner.ReferralCode{Code: name, Partner: partner.ID(o["of"])})
 		return nil
+	case "rate":
+		return s.rate(name, opts)
+	case "marketplace":
+		return s.marketplace(words[1:])
 	case "month":
 		return s.month(name)
 	}
-	return s.bad(fmt.Sprintf("%q is not known at the margin", words[0]), "known: contract, partner, app, meter, code, month, want; what happens is indented")
+	return s.bad(fmt.Sprintf("%q is not known at the margin", words[0]), "known: contract, partner, app, meter, code, rate, marketplace, month, want; what happens is indented")
 }
 
 func (s *scenario) addTerms(t *pricing.Terms, opts []string) error {
@@ -231,12 +247,23 @@ func (s *scenario) addTerms(t *pricing.Terms, opts []string) error {
 			s.apps[a] = partner.App{ID: a, Partner: t.Partner}
 		}
 	}
+	alone := t.EachEvent()
 	for _, id := range t.Meters() {
-		if _, ok := s.meters[id]; !ok {
-			s.meters[id] = metering.Meter{ID: id, Type: metering.UsageAPI, Operations: []string{id}, Aggregate: metering.AggregateQuantity, StatusBelow: 400}
+		if _, ok := s.meters[id]; ok {
+			continue
 		}
+		if slices.Contains(alone, id) {
+			s.meters[id] = metering.Meter{ID: id, Type: "usage." + id, Aggregate: metering.AggregateQuantity}
+			continue
+		}
+		s.meters[id] = metering.Meter{ID: id, Type: metering.UsageAPI, Operations: []string{id}, Aggregate: metering.AggregateQuantity, StatusBelow: 400}
 	}
 	return nil
+}
+
+// alone reports whether a contract looks at events of the meter one by one.
+func (s *scenario) alone(meter string) bool {
+	return slices.ContainsFunc(s.terms, func(t *pricing.Terms) bool { return slices.Contains(t.EachEvent(), meter) })
 }
 
 // meter reads `meter ID type T class C aggregate A operation O below N`.
@@ -261,6 +288,43 @@ func (s *scenario) meter(id string, opts []string) error {
 		}
 	}
 	s.meters[id] = m
+	return nil
+}
+
+// rate reads `rate TABLE DATE FROM TO RATE`, a row of a table of exchange rates.
+func (s *scenario) rate(table string, words []string) error {
+	if len(words) != 4 || !isCurrency.MatchString(words[1]) || !isCurrency.MatchString(words[2]) {
+		return s.bad("a rate is a table, a day, two currencies and what one of the first is worth in the second", "rate ecb 2026-01-02 EUR USD 1.0832")
+	}
+	on, err := period.ParseDate(words[0])
+	if err != nil {
+		return s.bad(err.Error(), "")
+	}
+	r, err := s.number(words[3])
+	if err != nil {
+		return err
+	}
+	if !r.IsPositive() {
+		return s.bad(fmt.Sprintf("a rate of %s", r), "want more than zero")
+	}
+	s.rates = append(s.rates, pricing.ExchangeRate{Table: table, Source: table, Date: on, From: money.Currency(words[1]), To: money.Currency(words[2]), Rate: r})
+	return nil
+}
+
+// maxLateLimit bounds late limits, in months, as catalogue documents do.
+const maxLateLimit = 120
+
+// marketplace reads `marketplace late_limit MONTHS`.
+func (s *scenario) marketplace(opts []string) error {
+	o, err := s.options(opts, "late_limit")
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(o["late_limit"])
+	if err != nil || n < 1 || n > maxLateLimit {
+		return s.bad(fmt.Sprintf("%q is no late limit", o["late_limit"]), fmt.Sprintf("want a number of months from 1 to %d", maxLateLimit))
+	}
+	s.lateLimit = n
 	return nil
 }
 
@@ -303,6 +367,7 @@ func (s *scenario) options(words []string, known ...string) (map[string]string, 
 var (
 	isNumber   = regexp.MustCompile(`^[+-]?[0-9][0-9_]*(\.[0-9]+)?$`)
 	isCurrency = regexp.MustCompile(`^[A-Z]{3}$`)
+	isAccount  = regexp.MustCompile(`^(assets|liabilities|income|expenses|equity)(:[a-z0-9-]+)*$`)
 )
 
 func (s *scenario) number(word string) (decimal.Decimal, error) {
@@ -332,6 +397,9 @@ func (s *scenario) event(words []string) error {
 	}
 	if words[0] == "scorecard" {
 		return s.scorecard(b, words[1:])
+	}
+	if words[0] == "standing" {
+		return s.standing(b, words[1:])
 	}
 	what, rest := words[0], words[1:]
 	m, metered := s.meters[what]
@@ -422,7 +490,7 @@ func (s *scenario) class(name string, fits func(pricing.Rule) bool) metering.Cla
 }
 
 func (s *scenario) usage(b *block, e *event, m metering.Meter, quantity *decimal.Decimal, words []string) error {
-	o, err := s.options(words, "app", "customer", "on", "status", "class", "environment")
+	o, err := s.options(words, "app", "customer", "on", "status", "class", "environment", "amount")
 	if err != nil {
 		return err
 	}
@@ -442,7 +510,7 @@ func (s *scenario) usage(b *block, e *event, m metering.Meter, quantity *decimal
 	} else {
 		u.Class = s.class(o["class"], func(r pricing.Rule) bool {
 			f, ok := r.Body.(*pricing.UsageFee)
-			return ok && f.Meter == m.ID
+			return ok && slices.Contains(f.Meters(), m.ID)
 		})
 	}
 	if len(m.Operations) > 0 {
@@ -459,8 +527,29 @@ func (s *scenario) usage(b *block, e *event, m metering.Meter, quantity *decimal
 			return s.bad(fmt.Sprintf("%q is no status", o["status"]), "")
 		}
 	}
+	if o["amount"] != "" {
+		if u.Amount, err = s.number(o["amount"]); err != nil {
+			return err
+		}
+		u.Currency = s.terms[0].Currency
+	}
+	if s.alone(m.ID) {
+		e.tx = s.usageEvent(e.at, u)
+		return nil
+	}
 	e.cell = u
 	return nil
+}
+
+// usageEvent is usage as the one event that it is where a rule looks at it alone.
+func (s *scenario) usageEvent(at time.Time, u *metering.Usage) *metering.Transaction {
+	id := fmt.Sprintf("line-%d", s.line)
+	t := &metering.Transaction{Key: key(Source, id), Event: metering.Event{ID: id, Source: Source, Type: u.Type, Time: at, Customer: u.Customer}}
+	t.Data = metering.Data{App: u.App, Operation: u.Operation, Class: u.Class, Quantity: &u.Quantity, Status: u.Status, Bytes: u.Bytes, Environment: u.Environment}
+	if u.Currency != "" {
+		t.Data.Amount, t.Data.Currency = &u.Amount, u.Currency
+	}
+	return t
 }
 
 func customer(o map[string]string) partner.CustomerID {
@@ -471,7 +560,9 @@ func customer(o map[string]string) partner.CustomerID {
 }
 
 func (s *scenario) transaction(b *block, e *event, typ string, amount *decimal.Decimal, currency string, words []string) error {
-	o, err := s.options(words, "app", "customer", "on", "class", "id", "tax", "in", "lead", "refers", "code", "reference", "environment")
+	dimensions, words := dimensionsOf(words)
+	o, err := s.options(words, "app", "customer", "on", "class", "id", "tax", "in", "fee", "lead", "refers", "code", "reference", "environment",
+		"deal", "region", "paid_months", "operation", "unit", "dimensions.NAME")
 	if err != nil {
 		return err
 	}
@@ -511,9 +602,41 @@ func (s *scenario) transaction(b *block, e *event, typ string, amount *decimal.D
 		t.Data.Reference = o["code"]
 	}
 	t.Data.Environment = metering.Environment(o["environment"])
+	t.Data.Deal, t.Data.Operation, t.Data.Unit, t.Data.Dimensions = o["deal"], o["operation"], o["unit"], dimensions
+	if o["region"] != "" {
+		t.Data.Region = o["region"]
+	}
+	if o["fee"] != "" {
+		fee, err := s.number(o["fee"])
+		if err != nil {
+			return err
+		}
+		t.Data.Fee = &fee
+	}
+	if o["paid_months"] != "" {
+		if t.Data.PaidMonths, err = strconv.Atoi(o["paid_months"]); err != nil || t.Data.PaidMonths < 1 {
+			return s.bad(fmt.Sprintf("%q is no number of months", o["paid_months"]), "such as paid_months 12")
+		}
+	}
 	t.Key = key(t.Source, t.ID)
 	e.tx = t
 	return nil
+}
+
+// dimensionsOf takes `dimensions.NAME VALUE` out of the options.
+func dimensionsOf(words []string) (dimensions map[string]string, rest []string) {
+	for i := 0; i < len(words); i++ {
+		if name, ok := strings.CutPrefix(words[i], "dimensions."); ok && name != "" && i+1 < len(words) {
+			if dimensions == nil {
+				dimensions = map[string]string{}
+			}
+			dimensions[name] = strings.Trim(words[i+1], `"`)
+			i++
+			continue
+		}
+		rest = append(rest, words[i])
+	}
+	return dimensions, rest
 }
 
 // key is an identity of its own for each event of a scenario.
@@ -575,6 +698,47 @@ func (s *scenario) scorecard(b *block, words []string) error {
 	return nil
 }
 
+// standing reads `standing APP STATE on DAY [due DATE]`: how the certification of the
+// app's scorecard stands from a day of the month on.
+func (s *scenario) standing(b *block, words []string) error {
+	if len(words) < 2 {
+		return s.bad("whose standing?", "standing APP re-review on 15")
+	}
+	i := slices.IndexFunc(b.cards, func(c pricing.Scorecard) bool { return string(c.App) == words[0] })
+	if i < 0 {
+		return s.bad("no scorecard of "+words[0]+" stands above", "scorecard "+words[0]+" certification.state valid, then its changes")
+	}
+	c := &b.cards[i]
+	o, err := s.options(words[2:], "on", "due")
+	if err != nil {
+		return err
+	}
+	at, err := s.when(b, o["on"])
+	if err != nil {
+		return err
+	}
+	st := pricing.Standing{From: period.DateOf(at, s.zone()), Tier: c.Certification.Tier, State: words[1]}
+	if o["due"] != "" {
+		if st.DueOn, err = period.ParseDate(o["due"]); err != nil {
+			return s.bad(err.Error(), "due 2026-01-31")
+		}
+	}
+	if len(c.Standings) == 0 {
+		c.Standings = []pricing.Standing{{From: b.month.First(), Tier: st.Tier, State: c.Certification.State}}
+	}
+	last := &c.Standings[len(c.Standings)-1]
+	switch {
+	case st.From.MonthOf() != b.month || st.From.Before(last.From):
+		return s.bad(fmt.Sprintf("%s does not come after %s in %s", st.From, last.From, b.month), "write standings in order of their days")
+	case st.From == last.From:
+		*last = st
+	default:
+		c.Standings = append(c.Standings, st)
+	}
+	c.Certification = st.On(b.month.Last())
+	return nil
+}
+
 // want reads `want`, `want PARTY` or `want error "…"`.
 func (s *scenario) want(words []string) error {
 	if len(words) == 2 && words[0] == "error" {
@@ -610,6 +774,13 @@ func (s *scenario) wantRow(words []string) error {
 	w := &b.wants[len(b.wants)-1]
 	r := wantRow{name: words[0]}
 	words = words[1:]
+	if (r.name == entryRow || r.name == balanceRow) && len(words) > 0 {
+		if !isAccount.MatchString(words[0]) {
+			return s.bad(fmt.Sprintf("%q is no account", words[0]), "it begins with assets, liabilities, income, expenses or equity, and has parts divided by colons; the chart is in docs/formats.md")
+		}
+		r.name += " " + words[0]
+		words, s.wantsBooks = words[1:], true
+	}
 	if len(words) > 0 && !isNumber.MatchString(words[0]) {
 		m, err := period.ParseMonth(words[0])
 		if err != nil {

@@ -21,18 +21,47 @@ type month struct {
 	month  period.Month
 	events []event
 	cards  []pricing.Scorecard
+	terms  []*pricing.Terms // in force, in order of contract and beginning
 	result pricing.Result
 	before []pricing.Total
+	posted map[pricing.LineKey]pricing.Line // as statements hold them: without what a late limit barred
 }
 
 // runner prices month after month and keeps what later ones need.
 type runner struct {
 	*scenario
 	months []*month
+	barred map[partner.ID]decimal.Decimal // by late limits, from the statements of the last month
+	priced []*month                       // for the last month: itself, and what late events priced again
+	open   func() Books
+	booked *booked // once they are needed
 }
 
-func (s *scenario) run() ([]MonthReport, error) {
-	r := &runner{scenario: s}
+func (s *scenario) run(open func() Books) ([]MonthReport, []tried, error) {
+	r := &runner{scenario: s, open: open}
+	taken := map[pricing.Branch]bool{}
+	out, err := r.runMonths(taken)
+	var all []tried
+	for i, t := range s.terms {
+		x := tried{file: s.files[i], terms: t, taken: map[pricing.Branch]bool{}}
+		for _, b := range t.Branches() {
+			if taken[b.Branch] {
+				x.taken[b.Branch] = true
+				delete(taken, b.Branch)
+			}
+		}
+		all = append(all, x)
+	}
+	if len(taken) > 0 && err == nil {
+		panic(fmt.Sprintf("scenario: internal error: rules went ways that the terms do not list: %v", taken))
+	}
+	return out, all, err
+}
+
+// runMonths closes month after month, compares what is wanted, and keeps the branches
+// that were taken for it.
+func (r *runner) runMonths(taken map[pricing.Branch]bool) ([]MonthReport, error) {
+	s := r.scenario
 	var out []MonthReport
 	for i, b := range s.blocks {
 		if i > 0 { // months without a block are priced too
@@ -53,6 +82,13 @@ func (s *scenario) run() ([]MonthReport, error) {
 			}
 			out = append(out, rep)
 		}
+		for _, m := range r.priced {
+			for _, x := range m.result.Taken {
+				if len(b.wants) > 0 {
+					taken[x] = true
+				}
+			}
+		}
 	}
 	return out, nil
 }
@@ -61,13 +97,15 @@ func (s *scenario) run() ([]MonthReport, error) {
 type difference struct {
 	key    pricing.LineKey
 	amount decimal.Decimal
+	line   RowLine // as it is now
 }
 
 // close prices a month; what arrives late first re-prices its own month and all that
 // follow.
 func (r *runner) close(b *block) ([]difference, error) {
 	first := len(r.months)
-	next := &month{month: b.month, cards: b.cards}
+	next := &month{month: b.month, cards: b.cards, posted: map[pricing.LineKey]pricing.Line{}}
+	r.barred, r.priced = map[partner.ID]decimal.Decimal{}, nil
 	for _, e := range b.events {
 		if !e.late {
 			next.events = append(next.events, e)
@@ -81,38 +119,75 @@ func (r *runner) close(b *block) ([]difference, error) {
 		}
 	}
 	var late []difference
+	var moved []Late
 	for i := first; i < len(r.months); i++ {
-		before := amounts(r.months[i].result.Lines)
 		if err := r.price(i); err != nil {
 			return nil, err
 		}
-		late = append(late, differences(before, amounts(r.months[i].result.Lines))...)
+		ds, ls, err := r.post(r.months[i], b.month)
+		if err != nil {
+			return nil, err
+		}
+		late, moved = append(late, ds...), append(moved, ls...)
 	}
 	r.months = append(r.months, next)
-	return late, r.price(len(r.months) - 1)
-}
-
-func amounts(lines []pricing.Line) map[pricing.LineKey]decimal.Decimal {
-	m := map[pricing.LineKey]decimal.Decimal{}
-	for _, l := range lines {
-		m[l.LineKey] = l.Amount.Decimal()
+	if err := r.price(len(r.months) - 1); err != nil {
+		return nil, err
 	}
-	return m
+	if _, _, err := r.post(next, b.month); err != nil {
+		return nil, err
+	}
+	return late, r.postBooks(moved)
 }
 
-func differences(before, after map[pricing.LineKey]decimal.Decimal) []difference {
+// post brings what statements hold of a month to what it was priced at, by the
+// statements of the month that closes, and says what that takes.
+func (r *runner) post(m *month, closing period.Month) ([]difference, []Late, error) {
+	now := map[pricing.LineKey]pricing.Line{}
+	for k, l := range m.posted {
+		l.Amount = money.New(0, k.Currency)
+		now[k] = l
+	}
+	current := map[pricing.LineKey]*pricing.Line{}
+	for i, l := range m.result.Lines {
+		now[l.LineKey], current[l.LineKey] = l, &m.result.Lines[i]
+	}
+	var ds []pricing.Line
+	for k, l := range now {
+		if was, ok := m.posted[k]; ok {
+			var err error
+			if l.Amount, err = l.Amount.Sub(was.Amount); err != nil {
+				return nil, nil, err
+			}
+		}
+		ds = append(ds, l)
+	}
+	barred, err := pricing.Barred(m.terms, r.lateLimit, closing, ds)
+	if err != nil {
+		return nil, nil, err
+	}
 	var out []difference
-	for k, a := range after {
-		if d := a.Sub(before[k]); !d.IsZero() {
-			out = append(out, difference{k, d})
+	var moved []Late
+	for _, d := range ds {
+		switch {
+		case barred[d.LineKey]:
+			r.barred[d.Party] = r.barred[d.Party].Add(d.Amount.Decimal())
+			continue
+		case !d.Amount.IsZero():
+			l := rowLine(now[d.LineKey])
+			if was, ok := m.posted[d.LineKey]; ok {
+				l.Posted = was.Amount.Neg().Grouped()
+			}
+			out = append(out, difference{d.LineKey, d.Amount.Decimal(), l})
 		}
-	}
-	for k, b := range before {
-		if _, there := after[k]; !there && !b.IsZero() {
-			out = append(out, difference{k, b.Neg()})
+		x := Late{Now: current[d.LineKey]}
+		if was, ok := m.posted[d.LineKey]; ok {
+			x.Posted = &was
 		}
+		moved = append(moved, x)
+		m.posted[d.LineKey] = now[d.LineKey]
 	}
-	return out
+	return out, moved, nil
 }
 
 func (r *runner) price(i int) error {
@@ -122,6 +197,10 @@ func (r *runner) price(i int) error {
 		m.before = r.months[i-1].result.After
 	}
 	in := r.input(i)
+	m.terms = nil
+	for _, s := range in.Segments {
+		m.terms = append(m.terms, s.Terms)
+	}
 	res, err := pricing.Price(in)
 	if err != nil {
 		return err
@@ -130,6 +209,7 @@ func (r *runner) price(i int) error {
 		return err
 	}
 	m.result = res
+	r.priced = append(r.priced, m)
 	return nil
 }
 
@@ -186,6 +266,12 @@ func (r *runner) input(i int) pricing.Input {
 			in.Segments = append(in.Segments, r.segment(t, p, m.events))
 		}
 	}
+	slices.SortStableFunc(in.Segments, func(a, b pricing.Segment) int {
+		return cmp.Or(strings.Compare(a.Terms.Contract, b.Terms.Contract), a.Period.Start.Compare(b.Period.Start))
+	})
+	in.GatherRates(func(table string) []pricing.ExchangeRate {
+		return slices.DeleteFunc(slices.Clone(r.rates), func(x pricing.ExchangeRate) bool { return x.Table != table })
+	})
 	return in
 }
 
@@ -260,6 +346,7 @@ type got struct {
 	rows   map[rowKey]decimal.Decimal
 	notes  map[rowKey][]string
 	silent map[string]decimal.Decimal // rows that need not be wanted
+	lines  map[rowKey][]RowLine       // behind the rows of both
 }
 
 type rowKey struct {
@@ -279,18 +366,20 @@ func (g *got) add(name string, m period.Month, d decimal.Decimal) {
 // are, all others by their rule.
 func rowName(k pricing.LineKey) string {
 	switch k.Part {
-	case "sales", "refunds", "chargebacks":
+	case "sales", "refunds", "chargebacks", "written_off", "collected", "accrued", "contested":
 		return k.Part
 	case "clawback":
 		return k.Rule + ".clawback"
+	case "chargeback_fee":
+		return k.Rule + ".chargeback_fee"
 	}
 	return k.Rule
 }
 
 func (r *runner) got(party partner.ID, late []difference) (*got, error) {
-	g := &got{rows: map[rowKey]decimal.Decimal{}, notes: map[rowKey][]string{}, silent: map[string]decimal.Decimal{}}
+	g := &got{rows: map[rowKey]decimal.Decimal{}, notes: map[rowKey][]string{}, silent: map[string]decimal.Decimal{}, lines: map[rowKey][]RowLine{}}
 	m := r.months[len(r.months)-1]
-	none, earned, reserve, tax := period.Month{}, decimal.Zero, decimal.Zero, decimal.Zero
+	none, earned, tax := period.Month{}, decimal.Zero, decimal.Zero
 	for _, l := range m.result.Lines {
 		if l.Party != party {
 			continue
@@ -298,13 +387,30 @@ func (r *runner) got(party partner.ID, late []difference) (*got, error) {
 		name := rowName(l.LineKey)
 		g.add(name, none, l.Amount.Decimal())
 		g.notes[rowKey{name, none}] = append(g.notes[rowKey{name, none}], l.Notes...)
+		g.lines[rowKey{name, none}] = append(g.lines[rowKey{name, none}], rowLine(l))
 		earned = earned.Add(l.Amount.Decimal())
 		for _, t := range l.Taxes {
-			tax = tax.Add(t.Amount.Decimal())
+			if t.Amount.Currency == l.Currency {
+				tax = tax.Add(t.Amount.Decimal())
+				continue
+			}
+			name := "tax." + string(t.Amount.Currency)
+			g.silent[name] = g.silent[name].Add(t.Amount.Decimal())
+		}
+		for _, x := range l.Exchanged {
+			name := rowName(l.LineKey) + "." + string(x.From)
+			g.silent[name] = g.silent[name].Add(x.Original.Decimal())
 		}
 		fine := []string{l.Rule + "." + l.Part, l.Rule + "." + l.Part + ".exact"}
 		if l.Scope != "" {
 			fine = append(fine, name+"@"+l.Scope)
+		}
+		if x := l.Contested; x != nil {
+			g.silent["contested.held"] = g.silent["contested.held"].Add(x.Held.Decimal())
+			g.silent["contested.fees"] = g.silent["contested.fees"].Add(x.Fees.Decimal())
+		}
+		if x := l.Deferral; x != nil {
+			g.silent[l.Rule+".deferred"] = g.silent[l.Rule+".deferred"].Add(x.Charged.Decimal()).Sub(x.Back.Decimal())
 		}
 		for _, f := range fine {
 			d := l.Amount.Decimal()
@@ -312,6 +418,9 @@ func (r *runner) got(party partner.ID, late []difference) (*got, error) {
 				d = l.Exact
 			}
 			g.silent[f] = g.silent[f].Add(d)
+			if f != name {
+				g.lines[rowKey{f, none}] = append(g.lines[rowKey{f, none}], rowLine(l))
+			}
 		}
 	}
 	slices.SortFunc(late, func(a, b difference) int {
@@ -319,29 +428,15 @@ func (r *runner) got(party partner.ID, late []difference) (*got, error) {
 	})
 	for _, d := range late {
 		if d.key.Party == party {
-			g.add(rowName(d.key), d.key.Month, d.amount)
+			k := rowKey{rowName(d.key), d.key.Month}
+			g.add(k.name, k.month, d.amount)
+			g.lines[k] = append(g.lines[k], d.line)
 			earned = earned.Add(d.amount)
 		}
 	}
-	seen := map[string]bool{}
-	for _, t := range r.terms {
-		if t.Partner != party || t.InForce(m.month).IsEmpty() {
-			continue
-		}
-		if seen[t.Contract] { // the last version's payout terms count
-			continue
-		}
-		for _, later := range r.terms {
-			if later.Contract == t.Contract && !later.InForce(m.month).IsEmpty() {
-				t = later
-			}
-		}
-		seen[t.Contract] = true
-		_, kept, err := t.Reserved(m.result.Lines)
-		if err != nil {
-			return nil, err
-		}
-		reserve = reserve.Add(kept.Decimal())
+	reserve, err := r.reserved(m, party)
+	if err != nil {
+		return nil, err
 	}
 	for _, c := range m.result.Counted {
 		n := decimal.NewFromInt(c.Events)
@@ -350,9 +445,42 @@ func (r *runner) got(party partner.ID, late []difference) (*got, error) {
 			g.silent["events."+c.State+"."+c.Why] = g.silent["events."+c.State+"."+c.Why].Add(n)
 		}
 	}
-	g.silent["tax"], g.silent["earned"] = tax, earned
+	g.silent["tax"], g.silent["earned"], g.silent["too_late"] = tax, earned, r.barred[party]
 	g.silent["reserve"], g.silent["payable"] = reserve.Neg(), earned.Sub(reserve)
 	return g, nil
+}
+
+// reserved is what is kept back of a party's month, in all currencies: there is a
+// statement for each.
+func (r *runner) reserved(m *month, party partner.ID) (decimal.Decimal, error) {
+	terms := map[money.Currency][]*pricing.Terms{}
+	for _, t := range m.terms {
+		if t.Partner == party {
+			terms[t.Currency] = append(terms[t.Currency], t)
+		}
+	}
+	sum := decimal.Zero
+	for c, ts := range terms {
+		var lines []pricing.Line
+		for _, l := range m.result.Lines {
+			if l.Party == party && l.Currency == c {
+				lines = append(lines, l)
+			}
+		}
+		_, kept, err := pricing.PayoutOf(ts).Reserved(lines, c)
+		if err != nil {
+			return sum, err
+		}
+		sum = sum.Add(kept.Decimal())
+	}
+	return sum, nil
+}
+
+// isRule reports whether a contract has the rule: one without a line comes to nothing.
+func (r *runner) isRule(name string) bool {
+	return slices.ContainsFunc(r.terms, func(t *pricing.Terms) bool {
+		return slices.ContainsFunc(t.Rules, func(x pricing.Rule) bool { return x.ID == name })
+	})
 }
 
 // compare puts the wanted rows beside what was priced. A row that is priced, not zero
@@ -363,20 +491,18 @@ func (r *runner) compare(b *block, w want, late []difference) (MonthReport, erro
 	if err != nil {
 		return rep, err
 	}
-	places := r.terms[0].Currency.Digits()
-	show := func(d decimal.Decimal) string {
-		if d.Exponent() < -places && !d.Equal(d.Truncate(places)) {
-			return d.String()
-		}
-		return money.Group(d.StringFixed(places))
+	if r.booked != nil {
+		r.booked.add(g, w)
 	}
+	places := r.terms[0].Currency.Digits()
+	show := func(d decimal.Decimal) string { return shown(d, places) }
 	wanted := map[rowKey]bool{}
 	for _, row := range w.rows {
 		k := rowKey{row.name, row.month}
 		have, ok := g.rows[k]
 		if !ok && row.month == (period.Month{}) {
 			have, ok = g.silent[row.name]
-			if !ok && strings.HasPrefix(row.name, "events.") {
+			if !ok && (strings.HasPrefix(row.name, "events.") || row.amount.IsZero() && strings.HasPrefix(row.name, entryRow+" ") || row.amount.IsZero() && r.isRule(row.name)) {
 				ok = true
 			}
 		}
@@ -393,11 +519,14 @@ func (r *runner) compare(b *block, w want, late []difference) (MonthReport, erro
 		case row.note != "" && !slices.ContainsFunc(g.notes[k], func(n string) bool { return strings.Contains(n, row.note) }):
 			out.OK, out.Why = false, fmt.Sprintf("no note with %q: %s", row.note, strings.Join(g.notes[k], " | "))
 		}
+		if !out.OK {
+			out.Lines = g.lines[k]
+		}
 		rep.Rows = append(rep.Rows, out)
 	}
 	for _, k := range g.order {
 		if !wanted[k] && !g.rows[k].IsZero() {
-			rep.Rows = append(rep.Rows, Row{Name: k.name, Month: k.month.String(), Got: show(g.rows[k]), Why: "not wanted"})
+			rep.Rows = append(rep.Rows, Row{Name: k.name, Month: k.month.String(), Got: show(g.rows[k]), Why: "not wanted", Lines: g.lines[k]})
 		}
 	}
 	return rep, nil

@@ -18,15 +18,19 @@ import (
 // Ext is the extension of scenario files.
 const Ext = ".txt"
 
-// MaxFiles bounds how many scenario files one run reads.
+// contractExt is the extension of the contracts that scenarios name.
+const contractExt = ".yaml"
+
+// MaxFiles bounds how many scenarios and contracts one run reads.
 const MaxFiles = 5000
 
 // maxFile bounds the size of one file in bytes.
 const maxFile = 1 << 20
 
-// Report is what a run found, file by file.
+// Report is what a run found, file by file, and what of the contracts it tried.
 type Report struct {
-	Files []FileReport `json:"files"`
+	Files    []FileReport `json:"files"`
+	Coverage Covered      `json:"coverage"`
 }
 
 // FileReport is what one scenario file came to.
@@ -34,6 +38,8 @@ type FileReport struct {
 	File   string        `json:"file"`
 	Error  string        `json:"error,omitempty"` // it could not be read or priced, and did not want that
 	Months []MonthReport `json:"months,omitempty"`
+
+	tried []tried // the contracts it names, with the branches it took
 }
 
 // MonthReport compares one want block with what was priced.
@@ -52,6 +58,8 @@ type Row struct {
 	Got   string `json:"got"`             // "" when there is no such line
 	OK    bool   `json:"ok"`
 	Why   string `json:"why,omitempty"`
+
+	Lines []RowLine `json:"lines,omitempty"` // behind a row that is not OK
 }
 
 // OK reports whether every file came out as wanted. A run without files is not OK.
@@ -81,51 +89,62 @@ func (r Report) Wanted() int {
 }
 
 // Run runs the scenario file, or every *.txt below the folder in order of its path.
-// Contracts are the *.yaml files beside each scenario. The error is about the folder;
-// what is wrong with one file is in the Report.
-func Run(path string) (Report, error) {
+// Contracts are the *.yaml files beside each scenario; each scenario that wants entries or
+// balances gets books of its own, which may be nil where none does. The error is about the
+// folder; what is wrong with one file is in the Report.
+func Run(path string, books func() Books) (Report, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return Report{}, fmt.Errorf("scenarios: %w", err)
 	}
-	files := []string{path}
+	files, contracts := []string{path}, []string(nil)
 	if info.IsDir() {
-		files = nil
-		err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() && filepath.Ext(p) == Ext {
-				files = append(files, p)
-			}
-			return err
-		})
-		if err != nil {
+		if files, contracts, err = below(path); err != nil {
 			return Report{}, fmt.Errorf("scenarios in %s: %w", path, err)
 		}
-		slices.Sort(files)
 	}
 	switch {
 	case len(files) == 0:
 		return Report{}, fmt.Errorf("scenarios in %s: no %s file; write one, see docs/scenarios.md", path, Ext)
-	case len(files) > MaxFiles:
-		return Report{}, fmt.Errorf("scenarios in %s: %d files, at most %d are run", path, len(files), MaxFiles)
+	case len(files)+len(contracts) > MaxFiles:
+		return Report{}, fmt.Errorf("scenarios in %s: %d files, at most %d are read", path, len(files)+len(contracts), MaxFiles)
 	}
 	var r Report
 	for _, f := range files {
-		r.Files = append(r.Files, runFile(f))
+		r.Files = append(r.Files, runFile(f, books))
 	}
+	r.Coverage = covered(r.Files, contracts)
 	return r, nil
 }
 
-func runFile(path string) FileReport {
+// below lists scenarios and YAML documents below a folder, in order of their paths.
+func below(path string) (scenarios, documents []string, err error) {
+	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil || d.IsDir():
+		case filepath.Ext(p) == Ext:
+			scenarios = append(scenarios, p)
+		case filepath.Ext(p) == contractExt:
+			documents = append(documents, p)
+		}
+		return err
+	})
+	slices.Sort(scenarios)
+	slices.Sort(documents)
+	return scenarios, documents, err
+}
+
+func runFile(path string, books func() Books) FileReport {
 	text, err := readFile(path)
 	if err != nil {
 		return FileReport{File: path, Error: err.Error()}
 	}
 	load := func(name string) (string, []byte, error) {
-		file := filepath.Join(filepath.Dir(path), name+".yaml")
+		file := filepath.Join(filepath.Dir(path), name+contractExt)
 		b, err := readFile(file)
 		return filepath.Base(file), b, err
 	}
-	return RunText(path, text, load)
+	return RunText(path, text, load, books)
 }
 
 func readFile(path string) ([]byte, error) {
@@ -143,11 +162,11 @@ func readFile(path string) ([]byte, error) {
 type Loader func(name string) (file string, text []byte, err error)
 
 // RunText runs one scenario.
-func RunText(file string, text []byte, load Loader) FileReport {
+func RunText(file string, text []byte, load Loader, books func() Books) FileReport {
 	rep := FileReport{File: file}
 	s, err := parse(file, text, load)
 	if err == nil {
-		rep.Months, err = s.run()
+		rep.Months, rep.tried, err = s.run(books)
 	}
 	wanted := ""
 	if s != nil {
@@ -164,62 +183,29 @@ func RunText(file string, text []byte, load Loader) FileReport {
 	return rep
 }
 
-// String is the report for people: one line per file that is as wanted, the rows side
-// by side where it is not.
-func (r Report) String() string {
-	var b strings.Builder
-	failed := 0
+// From names the files as somebody in the folder would: those below it by their path
+// from there.
+func (r Report) From(folder string) Report {
+	prefix := filepath.Clean(folder) + string(filepath.Separator)
+	short := func(s string) string { return strings.ReplaceAll(s, prefix, "") }
+	shorts := func(list []string) []string {
+		var out []string
+		for _, s := range list {
+			out = append(out, short(s))
+		}
+		return out
+	}
+	var out Report
 	for _, f := range r.Files {
-		b.WriteString(f.String())
-		if !f.OK() {
-			failed++
+		f.File, f.Error = short(f.File), short(f.Error)
+		out.Files = append(out.Files, f)
+	}
+	for _, c := range r.Coverage.Contracts {
+		c.File, c.Error, c.Scenarios, c.Branches = short(c.File), short(c.Error), shorts(c.Scenarios), slices.Clone(c.Branches)
+		for i := range c.Branches {
+			c.Branches[i].By = shorts(c.Branches[i].By)
 		}
+		out.Coverage.Contracts = append(out.Coverage.Contracts, c)
 	}
-	fmt.Fprintf(&b, "%d scenarios, %d lines compared, %d failed\n", len(r.Files), r.Wanted(), failed)
-	return b.String()
-}
-
-func (f FileReport) String() string {
-	if f.OK() {
-		return "ok    " + f.File + "\n"
-	}
-	var b strings.Builder
-	b.WriteString("FAIL  " + f.File + "\n")
-	if f.Error != "" {
-		b.WriteString("      " + strings.ReplaceAll(f.Error, "\n", "\n      ") + "\n")
-	}
-	for _, m := range f.Months {
-		if m.OK() {
-			continue
-		}
-		fmt.Fprintf(&b, "      %s:%d: %s, %s\n", f.File, m.Line, m.Month, m.Party)
-		width := len("line")
-		for _, r := range m.Rows {
-			width = max(width, len(r.label()))
-		}
-		fmt.Fprintf(&b, "        %-*s %18s %18s\n", width, "line", "want", "got")
-		for _, r := range m.Rows {
-			mark := " "
-			if !r.OK {
-				mark = "!"
-			}
-			line := fmt.Sprintf("      %s %-*s %18s %18s  %s", mark, width, r.label(), orDash(r.Want), orDash(r.Got), r.Why)
-			b.WriteString(strings.TrimRight(line, " ") + "\n")
-		}
-	}
-	return b.String()
-}
-
-func (r Row) label() string {
-	if r.Month != "" {
-		return r.Name + " " + r.Month
-	}
-	return r.Name
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "–"
-	}
-	return s
+	return out
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func TestScenarios(t *testing.T) {
-	r, err := Run("../testdata")
+	r, err := Run("../testdata", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestMistakes(t *testing.T) {
 		"contract shop\nmonth Jan":                `s.txt:2: month "Jan": want YYYY-MM, such as 2026-09`,
 		begin + "month 2026-01":                   "s.txt:3: month 2026-01 does not follow 2026-01; months rise; usage of a closed month is `late … on DATE` in a later one",
 		begin + "month 2126-01":                   "s.txt:3: more than 240 months",
-		begin + "sale.paid 1 USD":                 `s.txt:3: "sale.paid" is not known at the margin; known: contract, partner, app, meter, code, month, want; what happens is indented`,
+		begin + "sale.paid 1 USD":                 `s.txt:3: "sale.paid" is not known at the margin; known: contract, partner, app, meter, code, rate, marketplace, month, want; what happens is indented`,
 		"contract shop\n sale.paid 1":             "s.txt:2: something happens before any month; begin with `month 2026-01`",
 		begin + " calls 5":                        `s.txt:3: "calls" is neither an event type nor a meter of the contracts; such as sale.paid 100.00 USD, or a meter with a quantity`,
 		begin + " api_calls":                      "s.txt:3: api_calls needs a quantity; such as api_calls 150_000",
@@ -80,6 +80,10 @@ func TestMistakes(t *testing.T) {
 		"contract shop\nwant":                     "s.txt:2: nothing to want before a month",
 		begin + "want a b c":                      "s.txt:3: want takes a partner, or error and a quoted text",
 		begin + "want\n store":                    "s.txt:4: store of how much?; a row is NAME AMOUNT",
+		begin + "want\n entry":                    "s.txt:4: entry of how much?; a row is NAME AMOUNT",
+		begin + "want\n balance x:y 5":            `s.txt:4: "x:y" is no account; it begins with assets, liabilities`,
+		begin + "want\n balance income:share":     "s.txt:4: balance income:share of how much?; a row is NAME AMOUNT",
+		begin + "want\n balance income:share 5":   "s.txt: there are no books here to compare with: run it with mete test",
 		begin + "want\n store x 5":                `s.txt:4: month "x": want YYYY-MM, such as 2026-09; a row is NAME AMOUNT, or NAME MONTH AMOUNT for a difference of a closed month`,
 		begin + "want\n store 5 USD":              `s.txt:4: "USD" is not expected here; known: note`,
 		begin + "want error \"zz\"\n  a 1":        "s.txt:4: nothing may stand under want error",
@@ -87,10 +91,12 @@ func TestMistakes(t *testing.T) {
 		"contract gone\nwant error \"zz\"":        `s.txt:2: wanted an error with "zz", got: s.txt:1: contract gone: no such file`,
 		"contract shop\ncontract two-apps\nmonth 2026-01\n sale.paid 1 USD": "s.txt:4: which app?; there are several: app NAME",
 		"contract shop\ncontract two-apps\nmonth 2026-01\nwant":             "s.txt:4: whose lines?; there are several partners: want PARTNER",
-		"contract shop\napp x":           "s.txt:2: an app belongs to a partner; app x of PARTNER",
-		"contract shop\nmeter m below x": `s.txt:2: "x" is no status`,
+		"contract shop\napp x":                    "s.txt:2: an app belongs to a partner; app x of PARTNER",
+		"contract shop\nmeter m below x":          `s.txt:2: "x" is no status`,
+		"contract shop\nmarketplace late_limit 0": `s.txt:2: "0" is no late limit; want a number of months from 1 to 120`,
+		"contract shop\nmarketplace lag 3":        `s.txt:2: "lag" is not expected here; known: late_limit`,
 	} {
-		rep := RunText("s.txt", []byte(text), load)
+		rep := RunText("s.txt", []byte(text), load, nil)
 		if !strings.Contains(rep.Error, want) {
 			t.Errorf("%q:\n got %s\nwant %s", text, rep.Error, want)
 		}
@@ -111,20 +117,25 @@ month 2026-02
   sale.paid  10.00 USD
 want
 `
-	rep := Report{Files: []FileReport{RunText("s.txt", []byte(text), load), RunText("ok.txt", []byte("contract shop\nmonth 2026-01\n"), load)}}
+	rep := Report{Files: []FileReport{RunText("s.txt", []byte(text), load, nil), RunText("ok.txt", []byte("contract shop\nmonth 2026-01\n"), load, nil)}}
 	want := `FAIL  s.txt
       s.txt:5: 2026-01, quill
-        line                want                got
-        sales           1,000.00           1,000.00
-      ! store            -140.00            -150.00  off by -10.00
-      ! stor                5.00                  –  no such line
-      ! calls              -5.00              -5.00  no note with "free":
+          line       want       got
+          sales  1,000.00  1,000.00
+        ! store   -140.00   -150.00  off by -10.00
+              all at 15%  1,000 × -0.15 = -150.00
+        ! stor       5.00         –  no such line
+        ! calls     -5.00     -5.00  no note with "free":
+              all at 0.01  500 × -0.01 = -5.00
       s.txt:12: 2026-02, quill
-        line                want                got
-      ! sales                  –              10.00  not wanted
-      ! store                  –              -1.50  not wanted
+          line   want    got
+        ! sales     –  10.00  not wanted
+              Sales, before tax  10 × 1 = 10.00
+        ! store     –  -1.50  not wanted
+              all at 15%  10 × -0.15 = -1.50
 ok    ok.txt
 2 scenarios, 6 lines compared, 1 failed
+coverage: 0 of 0 branches of 0 contracts, 100%
 `
 	if got := rep.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -136,14 +147,14 @@ ok    ok.txt
 
 func TestRunNeedsScenarios(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Run(dir); err == nil || !strings.Contains(err.Error(), "no .txt file; write one, see docs/scenarios.md") {
+	if _, err := Run(dir, nil); err == nil || !strings.Contains(err.Error(), "no .txt file; write one, see docs/scenarios.md") {
 		t.Error(err)
 	}
-	if _, err := Run(filepath.Join(dir, "gone")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Run(filepath.Join(dir, "gone"), nil); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 	os.WriteFile(filepath.Join(dir, "big.txt"), make([]byte, maxFile+1), 0o600)
-	r, err := Run(dir)
+	r, err := Run(dir, nil)
 	if err != nil || !strings.Contains(r.Files[0].Error, "at most 1048576 are read") {
 		t.Error(r, err)
 	}
@@ -161,6 +172,35 @@ func FuzzScenario(f *testing.F) {
 	}
 	f.Add("contract shop\nmonth 2026-01\n sale.paid 1_0.50 USD id a\n sale.refunded 5 USD refers a\n late api_calls 1 on 2026-01-01\nwant\n store 2026-01 5 note \"x\"")
 	f.Fuzz(func(t *testing.T, text string) {
-		_ = RunText("f", []byte(text), load).String()
+		_ = RunText("f", []byte(text), load, nil).String()
 	})
+}
+
+// Every way that a rule of any kind can go is gone by some scenario here, and told.
+func TestEveryOutcomeIsTaken(t *testing.T) {
+	r, err := Run("../testdata", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed, taken := map[string]bool{}, map[string]bool{}
+	for _, f := range r.Files {
+		for _, x := range f.tried {
+			kinds := map[string]string{}
+			for _, rule := range x.terms.Rules {
+				kinds[rule.ID] = rule.Kind
+			}
+			for _, b := range x.terms.Branches() {
+				listed[kinds[b.Rule]+" "+b.Outcome] = true
+			}
+			for b := range x.taken {
+				taken[kinds[b.Rule]+" "+b.Outcome] = true
+			}
+		}
+	}
+	for o := range listed {
+		if !taken[o] {
+			t.Errorf("no scenario takes: %s", o)
+		}
+	}
+	t.Logf("%d outcomes of rules", len(listed))
 }

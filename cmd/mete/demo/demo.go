@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -41,10 +42,10 @@ type World struct {
 type Delivery struct {
 	Month    period.Month
 	Logs     []Log  // gateway logs, to be ingested
-	Events   string // NDJSON of CloudEvents: leads, certifications, incidents
-	Sales    string // NDJSON of CloudEvents: sales and refunds, to be posted over HTTP
+	Sales    string // NDJSON of CloudEvents: sales and refunds, to be posted over HTTP, see [Post]
+	Facts    string // NDJSON of CloudEvents: leads, certifications, incidents, to be published over NATS, see [Publish]
 	Receipts string // CSV of the processor's settlements
-	Sent     Sent
+	Sent     []Sent // by each way
 }
 
 // Log is one gateway's access log.
@@ -53,9 +54,23 @@ type Log struct {
 	Gateway string // the mapping that reads it
 }
 
-// Sent counts what was sent, by the sender's own books.
+// The ways in.
+const (
+	ByFile = "file"
+	ByHTTP = "HTTP"
+	ByNATS = "NATS"
+)
+
+// Sent counts what was sent by one way, by the senders' own books.
 type Sent struct {
-	Lines, Duplicates, Conflicts, Unclean, Unknown, Late int
+	Way        string   `json:"way"`
+	Senders    []string `json:"senders"`
+	Events     int      `json:"events"`
+	Duplicates int      `json:"sent_again"`
+	Conflicts  int      `json:"with_other_content"`
+	Late       int      `json:"late"`
+	Unclean    int      `json:"like_a_patient"`
+	Unknown    int      `json:"unknown_app"`
 }
 
 type app struct {
@@ -117,20 +132,25 @@ func Make(dir string, seed uint64) (*World, error) {
 func (g *generator) month(i int) (Delivery, error) {
 	m := Months[i]
 	dir := filepath.Join(g.dir, "deliveries", m.String())
-	d := Delivery{Month: m, Events: filepath.Join(dir, "facts.ndjson"), Sales: filepath.Join(dir, "sales.ndjson"), Receipts: filepath.Join(dir, "receipts.csv")}
+	d := Delivery{Month: m, Facts: filepath.Join(dir, "facts.ndjson"), Sales: filepath.Join(dir, "sales.ndjson"), Receipts: filepath.Join(dir, "receipts.csv")}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return d, err
 	}
-	if err := g.writeLogs(i, dir, &d); err != nil {
+	files := Sent{Way: ByFile, Senders: gateways}
+	if err := g.writeLogs(i, dir, &d, &files); err != nil {
 		return d, err
 	}
-	sales, settled := g.saleEvents(i, &d.Sent)
+	posted := Sent{Way: ByHTTP, Senders: []string{"billing"}}
+	sales, settled := g.saleEvents(i, &posted)
 	if err := writeEvents(d.Sales, sales); err != nil {
 		return d, err
 	}
-	if err := writeEvents(d.Events, g.facts(i)); err != nil {
+	facts := g.facts(i)
+	published := Sent{Way: ByNATS, Senders: slices.Sorted(maps.Keys(factOwners)), Events: len(facts)}
+	if err := writeEvents(d.Facts, facts); err != nil {
 		return d, err
 	}
+	d.Sent = []Sent{files, posted, published}
 	return d, writeReceipts(d.Receipts, m, settled)
 }
 
@@ -146,9 +166,9 @@ const (
 	oddsUnknown   = 2
 )
 
-func (g *generator) writeLogs(i int, dir string, d *Delivery) error {
+func (g *generator) writeLogs(i int, dir string, d *Delivery, sent *Sent) error {
 	calls := g.held
-	d.Sent.Late += len(g.held)
+	sent.Late += len(g.held)
 	g.held = nil
 	for range CallsPerMonth {
 		c := g.call(i)
@@ -159,7 +179,7 @@ func (g *generator) writeLogs(i int, dir string, d *Delivery) error {
 		calls = append(calls, c)
 	}
 	slices.SortStableFunc(calls, func(a, b call) int { return a.at.Compare(b.at) })
-	calls = g.spoil(calls, d)
+	calls = g.spoil(calls, sent)
 	byGateway := make([][]call, len(gateways))
 	for _, c := range calls {
 		n := c.app % len(gateways)
@@ -176,7 +196,7 @@ func (g *generator) writeLogs(i int, dir string, d *Delivery) error {
 }
 
 // spoil adds duplicates, conflicts, refused lines and disorder.
-func (g *generator) spoil(calls []call, d *Delivery) []call {
+func (g *generator) spoil(calls []call, sent *Sent) []call {
 	out := make([]call, 0, len(calls)+len(calls)/20)
 	for _, c := range calls {
 		switch {
@@ -185,24 +205,24 @@ func (g *generator) spoil(calls []call, d *Delivery) []call {
 			bad.customer = []string{"jane.roe@example.org", "123-45-6789", "Patient/8831"}[g.rand.IntN(3)]
 			bad.id = g.newID()
 			out = append(out, bad)
-			d.Sent.Unclean++
+			sent.Unclean++
 		case g.odds(oddsUnknown):
 			bad := c
 			bad.appName = "app-nobody-registered"
 			bad.id = g.newID()
 			out = append(out, bad)
-			d.Sent.Unknown++
+			sent.Unknown++
 		}
 		out = append(out, c)
 		if g.odds(oddsDuplicate) {
 			out = append(out, c)
-			d.Sent.Duplicates++
+			sent.Duplicates++
 		}
 		if g.odds(oddsConflict) {
 			other := c
 			other.bytes += 1 + g.rand.IntN(5000)
 			out = append(out, other)
-			d.Sent.Conflicts++
+			sent.Conflicts++
 		}
 	}
 	for i := range out { // neighbours change places, as they do between worker processes
@@ -210,7 +230,7 @@ func (g *generator) spoil(calls []call, d *Delivery) []call {
 			g.swap(out, i, j)
 		}
 	}
-	d.Sent.Lines += len(out)
+	sent.Events += len(out)
 	return out
 }
 

@@ -100,7 +100,7 @@ func (g *generator) saleEvents(i int, sent *Sent) ([]event, settled) {
 		out = append(out, r)
 	}
 	out = append(out, g.unclean(i, sent)...)
-	sent.Lines += len(out)
+	sent.Events += len(out)
 	return out, sum
 }
 
@@ -128,6 +128,9 @@ func (g *generator) unclean(i int, sent *Sent) []event {
 }
 
 func compact(m period.Month) string { return fmt.Sprintf("%04d%02d", m.Year, m.Month) }
+
+// factOwners are the sources of facts, each with the credential that may send it.
+var factOwners = map[string]string{"registry": "registry", "servicedesk": "registry", "crm": "crm"}
 
 // facts are the events of the registry, the service desk and the lead programme.
 func (g *generator) facts(i int) []event {

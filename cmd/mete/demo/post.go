@@ -11,8 +11,10 @@ import (
 	"os"
 )
 
-// postBatch is how many events one request carries.
-const postBatch = 500
+const (
+	postBatch = 500 // events of one request
+	batchType = "application/cloudevents-batch+json"
+)
 
 // Post sends the events of an NDJSON file to an HTTP endpoint in batches, with the
 // credential's token. Answers that refuse single events are what the sender expects
@@ -49,7 +51,7 @@ func post(ctx context.Context, url, token string, batch []json.RawMessage) error
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", "application/cloudevents-batch+json")
+	req.Header.Set("Content-Type", batchType)
 	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -1,20 +1,13 @@
-// Package httpin is the way in for events: the gate that decides about each of them,
-// and the HTTP handler in front of it.
-//
-// Whatever brings events (an HTTP request, a NATS message, a file) takes them through
-// the same [Gate], which answers accepted or refused for each, and accepted only when
-// the broker has it on disk. The package refuses to know how the stream works and
-// what events are worth. Read [Gate.Admit] first.
-package httpin
+package metering
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
-
-	"mete/metering"
 )
 
 // Intake publishes validated events and returns their positions when all are on the
@@ -22,23 +15,25 @@ import (
 // says when to try again, and whether the sender is too fast. Sending all again after
 // any error does no harm.
 type Intake interface {
-	Accept(ctx context.Context, events []metering.Event) ([]metering.Position, error)
+	Accept(ctx context.Context, events []Event) ([]Position, error)
 }
 
-// Gate decides about events: it knows the directory, records refusals, and publishes
-// what is left.
+// Gate is the one decision about events, whichever way they come: an HTTP request, a
+// NATS message, a file. It knows the directory, records refusals, and publishes what
+// is left. Read [Gate.Admit] first.
 type Gate struct {
-	Directory  func(context.Context) (*metering.Directory, error)
+	Directory  func(context.Context) (*Directory, error)
 	Intake     Intake
-	Quarantine metering.Quarantine
+	Quarantine Quarantine
 	Now        func() time.Time // nil: time.Now
-	Limits     metering.Limits
+	Limits     Limits
 }
 
 // Sender is who brings events and which it may bring.
 type Sender struct {
-	Owner  string // the credential; ignored if Source is set
+	Owner  string // the credential; ignored if Source or Any is set
 	Source string // the only source it may send, as a broker has checked; else any of the owner's
+	Any    bool   // every registered source: who reads a file here holds all credentials
 	Where  string // names the request, message or file in refusals; the same on a retry
 }
 
@@ -51,39 +46,37 @@ const (
 // Verdict is the answer about one event. An unclean event is known by its index
 // alone, since its id may be what must not be repeated.
 type Verdict struct {
-	Index    int    `json:"index"`
-	ID       string `json:"id,omitempty"`
-	Source   string `json:"source,omitempty"`
-	Status   string `json:"status"`
-	Reason   string `json:"reason,omitempty"`
-	Detail   string `json:"detail,omitempty"`
-	Receipt  string `json:"receipt"`            // accepted: the event's key; refused: the refusal
-	Position string `json:"position,omitempty"` // partition-sequence-index in the stream
+	Index    int      `json:"index"`
+	ID       string   `json:"id,omitempty"`
+	Source   string   `json:"source,omitempty"`
+	Status   string   `json:"status"`
+	Reason   string   `json:"reason,omitempty"`
+	Detail   string   `json:"detail,omitempty"`
+	Receipt  string   `json:"receipt"`            // accepted: the event's key; refused: the refusal
+	Position string   `json:"position,omitempty"` // partition-sequence-index in the stream
+	Refusal  *Refusal `json:"-"`                  // what quarantine keeps
 }
 
 // Admit answers each event. It returns when the accepted ones are on the broker's disk
 // and the refused ones in quarantine, in that order of need: refusals first, so that
 // an error after them leaves nothing unrecorded. After an error the sender sends all
 // again; the same refusal has the same receipt.
-func (g *Gate) Admit(ctx context.Context, s Sender, events []metering.Decoded) ([]Verdict, error) {
+func (g *Gate) Admit(ctx context.Context, s Sender, events []Decoded) ([]Verdict, error) {
 	dir, err := g.Directory(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("admit events: %w", err)
 	}
 	now := g.now()
-	if s.Source != "" {
-		s.Owner = dir.Sources[s.Source].Owner
-	}
 	verdicts := make([]Verdict, len(events))
-	accepted := make([]metering.Event, 0, len(events))
-	var refused []metering.Refusal
+	accepted := make([]Event, 0, len(events))
+	var refused []Refusal
 	for i, d := range events {
 		v := &verdicts[i]
 		v.Index = i
 		r := d.Refusal
 		if r == nil {
 			d.Event.Accept(now)
-			r = check(d.Event, dir, s, now)
+			r = decide(d.Event, dir, s, now)
 		}
 		if r == nil {
 			*v = Verdict{Index: i, ID: d.Event.ID, Source: d.Event.Source, Status: StatusAccepted, Receipt: d.Event.Key().String()}
@@ -91,10 +84,11 @@ func (g *Gate) Admit(ctx context.Context, s Sender, events []metering.Decoded) (
 			continue
 		}
 		kept := *r // a refusal may be shared by events
-		kept.Seal(d.Raw, fmt.Sprintf("%s[%d]", s.Where, i), now)
+		kept.Sender = s.credential(dir)
+		kept.Seal(d.Raw, s.place(i, d), now)
 		refused = append(refused, kept)
-		v.Status, v.Reason, v.Detail, v.Receipt = StatusRefused, kept.Reason, kept.Detail, kept.ID
-		if kept.Class == metering.Unusable {
+		v.Status, v.Reason, v.Detail, v.Receipt, v.Refusal = StatusRefused, kept.Reason, kept.Detail, kept.ID, &kept
+		if kept.Class == Unusable {
 			v.ID, v.Source = d.Event.ID, d.Event.Source
 		}
 	}
@@ -112,34 +106,66 @@ func (g *Gate) Admit(ctx context.Context, s Sender, events []metering.Decoded) (
 	}
 	for i, n := 0, 0; i < len(verdicts); i++ {
 		if verdicts[i].Status == StatusAccepted {
-			p := positions[n]
-			verdicts[i].Position = fmt.Sprintf("%d-%d-%d", p.Partition, p.Sequence, p.Index)
+			verdicts[i].Position = answered(positions[n])
 			n++
 		}
 	}
 	return verdicts, nil
 }
 
-// check validates an event and asks whether the sender may send it. What must not be
+// decide validates an event and asks whether the sender may send it. What must not be
 // kept is found first; then a wrong sender comes before what is wrong with the event.
-func check(e metering.Event, dir *metering.Directory, s Sender, now time.Time) *metering.Refusal {
-	r := metering.Validate(e, dir, now)
-	if r != nil && (r.Class == metering.Unclean || e.Source == "") {
+func decide(e Event, dir *Directory, s Sender, now time.Time) *Refusal {
+	r := Validate(e, dir, now)
+	if r != nil && (r.Class == Unclean || e.Source == "") {
 		return r
 	}
-	if bad := checkSender(e.Source, dir, s); bad != nil {
+	if bad := dir.CheckSource(e.Source, s.owner(e.Source, dir)); bad != nil {
 		bad.Source = e.Source
-		bad.Event = metering.AppendCanonical(nil, e)
+		bad.Event = AppendCanonical(nil, e)
 		return bad
 	}
 	return r
 }
 
-func checkSender(source string, dir *metering.Directory, s Sender) *metering.Refusal {
-	if s.Source != "" && source != s.Source {
-		s.Owner = nobody // not the source that the broker let through, whoever owns it
+// owner is the credential that the sender counts as when it sends events of a source.
+func (s Sender) owner(source string, dir *Directory) string {
+	switch {
+	case s.Any || s.Source != "" && s.Source == source:
+		return dir.Sources[source].Owner
+	case s.Source != "":
+		return nobody // not the source that the broker let through, whoever owns it
 	}
-	return dir.CheckSource(source, s.Owner)
+	return s.Owner
+}
+
+// credential is who a refusal says has sent the event, so that a replay may send what
+// its sender may and no more: empty for who reads files here, who holds all.
+func (s Sender) credential(dir *Directory) string {
+	owner := s.Owner
+	switch {
+	case s.Any:
+		return ""
+	case s.Source != "":
+		owner = dir.Sources[s.Source].Owner
+	}
+	return cmp.Or(owner, UnknownSender)
+}
+
+// place names an event in refusals: its line in a file, else its index in what was
+// sent.
+func (s Sender) place(i int, d Decoded) string {
+	if d.Line > 0 {
+		return fmt.Sprintf("%s:%d", s.Where, d.Line)
+	}
+	return fmt.Sprintf("%s[%d]", s.Where, i)
+}
+
+// answered is a position as senders are told it.
+func answered(p Position) string {
+	b := strconv.AppendInt(make([]byte, 0, 24), int64(p.Partition), 10)
+	b = strconv.AppendUint(append(b, '-'), p.Sequence, 10)
+	return string(strconv.AppendInt(append(b, '-'), int64(p.Index), 10))
 }
 
 // now is the time as stores keep it.
@@ -155,9 +181,9 @@ func (g *Gate) now() time.Time {
 // answer for its producer, a JSON array of [Verdict]. The only error is one after
 // which the message must be tried again; a body that cannot be read is a refusal.
 func (g *Gate) AdmitMessage(ctx context.Context, source string, header map[string][]string, body []byte, where string) ([]byte, error) {
-	events, err := g.decode(header, body)
+	events, err := g.Decode(header, body)
 	if err != nil {
-		events = []metering.Decoded{{Refusal: metering.RefusalOf(err), Raw: body}}
+		events = []Decoded{{Refusal: RefusalOf(err), Raw: body}}
 	}
 	if source == "" {
 		source = noSource
@@ -169,11 +195,11 @@ func (g *Gate) AdmitMessage(ctx context.Context, source string, header map[strin
 	return json.Marshal(verdicts)
 }
 
-// decode reads what a request or message carries. In binary mode an event's text is
-// its attributes too: without them events that differ in nothing else would have one
-// receipt.
-func (g *Gate) decode(header map[string][]string, body []byte) ([]metering.Decoded, error) {
-	events, err := metering.Decode(header, body, g.Limits)
+// Decode reads what a request or message carries, see the function [Decode]. In
+// binary mode an event's text is its attributes too: without them events that differ
+// in nothing else would have one receipt.
+func (g *Gate) Decode(header map[string][]string, body []byte) ([]Decoded, error) {
+	events, err := Decode(header, body, g.Limits)
 	if err != nil || len(events) != 1 {
 		return events, err
 	}

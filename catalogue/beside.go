@@ -1,0 +1,85 @@
+package catalogue
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"mete/compliance"
+	"mete/partner"
+	"mete/pricing"
+)
+
+// Beside is everything that a contract is read beside: what is recorded, and documents
+// before what is recorded under the same name.
+type Beside struct {
+	compliance.Facts
+	Market    Marketplace // zero: none is described
+	Sources   map[string]Source
+	Codes     map[string]partner.ReferralCode
+	Contracts []Standing // in order of contract, then of beginning
+}
+
+// Standing is a version of a contract that is in force or may come into force, or a
+// document of one.
+type Standing struct {
+	Terms    *pricing.Terms
+	File     string // of a document
+	Number   int    // the version; of a document the one that says the same, or 0
+	State    State  // of the version; empty: of a document that no version says
+	Corrects int
+
+	said   Object
+	digest string
+}
+
+// Place is where a field of the terms stands: in the file, or in the version's document.
+func (s Standing) Place(field string) (line, column int) { return s.said.Place(field) }
+
+// Beside is what the documents stand beside.
+func (c Catalogue) Beside(ctx context.Context, docs Documents) (Beside, error) {
+	vs, _, err := c.history(ctx, Query{})
+	if err != nil {
+		return Beside{}, fmt.Errorf("what contracts stand beside: %w", err)
+	}
+	return docs.beside(vs)
+}
+
+// Beside is what the documents stand beside by themselves.
+func (d Documents) Beside() (Beside, error) { return d.beside(nil) }
+
+func (d Documents) beside(vs []Version) (Beside, error) {
+	w, err := newScreening(vs, d.Objects)
+	if err != nil {
+		return Beside{}, fmt.Errorf("what contracts stand beside: %w", err)
+	}
+	b := Beside{Facts: w.facts, Market: w.market, Sources: w.sources, Codes: w.codes}
+	for _, list := range w.contracts {
+		for _, v := range list {
+			b.Contracts = append(b.Contracts, Standing{Terms: v.terms, Number: v.Number, State: v.State, Corrects: v.Corrects, said: v.said, digest: v.Digest})
+		}
+	}
+	for _, o := range d.Objects {
+		if o.Terms == nil {
+			continue
+		}
+		s := Standing{Terms: o.Terms, File: o.File, Corrects: o.Corrects, said: o, digest: o.digest()}
+		i := slices.IndexFunc(b.Contracts, func(v Standing) bool {
+			return v.File == "" && v.Terms.Contract == o.ID && (v.digest == s.digest || v.Terms.From == o.Terms.From && v.Corrects == o.Corrects && v.State != Accepted)
+		})
+		if i < 0 {
+			b.Contracts = append(b.Contracts, s)
+			continue
+		}
+		if b.Contracts[i].digest == s.digest { // the document of that version; else it takes the place of a proposal
+			s.Number, s.State = b.Contracts[i].Number, b.Contracts[i].State
+		}
+		b.Contracts[i] = s
+	}
+	slices.SortStableFunc(b.Contracts, func(x, y Standing) int {
+		return cmp.Or(strings.Compare(x.Terms.Contract, y.Terms.Contract), x.Terms.From.Compare(y.Terms.From), cmp.Compare(x.Number, y.Number))
+	})
+	return b, nil
+}

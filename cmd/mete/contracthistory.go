@@ -1,0 +1,84 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mete/catalogue"
+)
+
+func contractHistoryCommand(e *env) *cobra.Command {
+	return command(e, "history CONTRACT", "All versions of a contract: who proposed, approved, accepted each, and what was found", "mete contract history northwind-agreement",
+		func(ctx context.Context, a *app, args []string) error {
+			vs, err := a.catalogue.History(ctx, catalogue.KindContract, args[0])
+			if err != nil {
+				return usageError(err)
+			}
+			return e.print(vs, func(w io.Writer) error {
+				if err := writeVersions(w, vs); err != nil {
+					return err
+				}
+				for _, v := range vs {
+					if err := writeSteps(w, v); err != nil {
+						return err
+					}
+				}
+				writeScreens(w, vs)
+				return nil
+			})
+		})
+}
+
+// writeSteps says what happened to one version, step by step.
+func writeSteps(w io.Writer, v catalogue.Version) error {
+	until := "open"
+	if !v.Until.IsZero() {
+		until = "until " + v.Until.String() + " (exclusive)"
+	}
+	fmt.Fprintf(w, "\nversion %d, %s: from %s, %s\n  digest    %s\n", v.Number, v.State, v.From, until, v.Digest)
+	if v.Corrects > 0 {
+		fmt.Fprintf(w, "  corrects  version %d\n", v.Corrects)
+	}
+	steps := [][]string{{"  proposed", stamp(v.RecordedAt), v.Author.String(), "from " + v.File}}
+	for _, d := range v.Decisions {
+		steps = append(steps, []string{"  " + string(d.Verdict), stamp(d.At), d.By.String(), about(d)})
+		if d.Verdict == catalogue.Approve && !slices.ContainsFunc(v.Decisions, func(o catalogue.Decision) bool { return o.Verdict == catalogue.Reject }) && lastApproval(v, d) {
+			steps = append(steps, []string{"  notified", "not kept", "–", "mete sends the partner no notice; the evidence of the acceptance says what it saw"})
+		}
+	}
+	return table(w, []string{"  step", "at", "by", ""}, steps)
+}
+
+// lastApproval reports whether no approval follows.
+func lastApproval(v catalogue.Version, d catalogue.Decision) bool {
+	for i := len(v.Decisions) - 1; i >= 0; i-- {
+		if v.Decisions[i].Verdict == catalogue.Approve {
+			return v.Decisions[i].By == d.By && v.Decisions[i].At.Equal(d.At)
+		}
+	}
+	return false
+}
+
+// about is what a decision rests on, or why it was made.
+func about(d catalogue.Decision) string {
+	s := fmt.Sprintf("document SHA-256 %.12s", d.Document)
+	switch {
+	case d.Verdict == catalogue.Approve && d.Screen == nil:
+		return s + "; not screened"
+	case d.Verdict == catalogue.Approve:
+		return s + fmt.Sprintf("; screen: %d findings on %s under rules %.12s", len(d.Screen.Findings), d.Screen.On, d.Screen.Rules)
+	case d.Verdict == catalogue.Accept:
+		s += "; evidence: " + d.Text
+		by := cmp.Or(d.RecordedBy, d.By)
+		return s + fmt.Sprintf("; recorded by %s at %s", by, stamp(d.RecordedAt))
+	}
+	return s + "; reason: " + d.Text
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

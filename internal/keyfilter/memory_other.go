@@ -1,0 +1,5 @@
+//go:build !linux
+
+package keyfilter
+
+func (s *Segment) allocate(n int) { s.blocks = make([]block, n) }
