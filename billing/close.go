@@ -628,26 +628,16 @@ func (p *pricer) input(ctx context.Context, snap *catalogue.Snapshot, m period.M
 			bringers[id] = true
 		}
 	}
-	referred := map[partner.CustomerID]bool{}
+	var referred map[partner.CustomerID]bool
 	if len(bringers) > 0 {
 		if p.first() {
 			bringers = parties
 		}
-		facts, err := p.reader.until(ctx, end, leadTypes)
+		book, err := p.reader.leadsUntil(ctx, end, snap)
 		if err != nil {
 			return in, err
 		}
-		leads := pricing.FoldLeads(facts, snap.CodeList())
-		for _, l := range leads {
-			if bringers[l.Referrer] {
-				referred[l.Customer] = true
-			}
-		}
-		for _, l := range leads { // those of others too: a customer is brought once
-			if bringers[l.Referrer] || referred[l.Customer] && !p.first() {
-				in.Leads = append(in.Leads, l)
-			}
-		}
+		in.Leads, referred = book.broughtBy(bringers, !p.first())
 	}
 	var refunds []SaleRef
 	for _, v := range g.Contracts {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"mete/catalogue"
 	"mete/metering"
 	"mete/partner"
 	"mete/period"
@@ -33,6 +34,14 @@ type usageReader struct {
 	shadow bool // read what came from a sandbox as if it were real, and nothing else
 	kept   map[spanKey]*spanUsage
 	facts  map[int64][]metering.Transaction // of all time before an instant
+	leads  map[leadsKey]*leadBook
+}
+
+// forget lets go of all that was kept.
+func (r *usageReader) forget() {
+	clear(r.kept)
+	clear(r.facts)
+	clear(r.leads)
 }
 
 // sees reports whether the reader shows what came from the environment, which it
@@ -50,11 +59,17 @@ type spanKey struct{ start, end int64 }
 
 type spanUsage struct {
 	cells map[partner.AppID][]metering.Usage
-	facts []metering.Transaction // in (time, key) order
+	facts []metering.Transaction    // in (time, key) order
+	byApp map[partner.AppID][]int32 // positions in facts
+
+	// What customers did with any app, made when it is first asked for: cells, calls
+	// apart, and positions in facts.
+	customerCells map[partner.CustomerID][]metering.Usage
+	customerFacts map[partner.CustomerID][]int32
 }
 
 func newUsageReader(store metering.Store, cutoff metering.Cutoff) *usageReader {
-	return &usageReader{store: store, cutoff: cutoff, kept: map[spanKey]*spanUsage{}, facts: map[int64][]metering.Transaction{}}
+	return &usageReader{store: store, cutoff: cutoff, kept: map[spanKey]*spanUsage{}, facts: map[int64][]metering.Transaction{}, leads: map[leadsKey]*leadBook{}}
 }
 
 // span reads the usage and facts of a period.
@@ -63,7 +78,7 @@ func (r *usageReader) span(ctx context.Context, p period.Period) (*spanUsage, er
 	if got, ok := r.kept[key]; ok {
 		return got, nil
 	}
-	out := &spanUsage{cells: map[partner.AppID][]metering.Usage{}}
+	out := &spanUsage{cells: map[partner.AppID][]metering.Usage{}, byApp: map[partner.AppID][]int32{}}
 	s := metering.Span{Start: p.Start, End: p.End, UpTo: r.cutoff}
 	for u, err := range r.store.Usage(ctx, s) {
 		if err != nil {
@@ -78,6 +93,7 @@ func (r *usageReader) span(ctx context.Context, p period.Period) (*spanUsage, er
 			return nil, fmt.Errorf("transactions from %s to %s: %w", instant(p.Start), instant(p.End), err)
 		}
 		if r.sees(&t.Data.Environment) {
+			out.byApp[t.Data.App] = append(out.byApp[t.Data.App], int32(len(out.facts)))
 			out.facts = append(out.facts, t)
 		}
 	}
@@ -155,23 +171,101 @@ func (s *spanUsage) cellsOf(apps []partner.AppID) []metering.Usage {
 // of are the cells and facts of the apps, and those of the customers with any app.
 func (s *spanUsage) of(apps []partner.AppID, also map[partner.CustomerID]bool) ([]metering.Usage, []metering.Transaction) {
 	cells := s.cellsOf(apps)
-	for app, us := range s.cells {
-		if slices.Contains(apps, app) {
-			continue
-		}
-		for _, u := range us {
-			if also[u.Customer] && u.Type != metering.UsageAPI {
+	var at []int32
+	for _, a := range apps {
+		at = append(at, s.byApp[a]...)
+	}
+	if len(also) > 0 {
+		s.indexCustomers()
+	}
+	for c := range also {
+		at = append(at, s.customerFacts[c]...)
+		for _, u := range s.customerCells[c] {
+			if !slices.Contains(apps, u.App) {
 				cells = append(cells, u)
 			}
 		}
 	}
+	slices.Sort(at)
 	var facts []metering.Transaction
-	for _, t := range s.facts {
-		if slices.Contains(apps, t.Data.App) || also[t.Customer] {
-			facts = append(facts, t)
-		}
+	for _, i := range slices.Compact(at) {
+		facts = append(facts, s.facts[i])
 	}
 	return cells, facts
+}
+
+func (s *spanUsage) indexCustomers() {
+	if s.customerCells != nil {
+		return
+	}
+	s.customerCells, s.customerFacts = map[partner.CustomerID][]metering.Usage{}, map[partner.CustomerID][]int32{}
+	for _, us := range s.cells {
+		for _, u := range us {
+			if u.Type != metering.UsageAPI {
+				s.customerCells[u.Customer] = append(s.customerCells[u.Customer], u)
+			}
+		}
+	}
+	for i, t := range s.facts {
+		s.customerFacts[t.Customer] = append(s.customerFacts[t.Customer], int32(i))
+	}
+}
+
+// leadsKey names what leads are folded from: events before an instant, and the codes of
+// a catalogue.
+type leadsKey struct {
+	end  int64
+	snap *catalogue.Snapshot
+}
+
+// leadBook is every lead, and where those of a referrer or customer stand.
+type leadBook struct {
+	all        []partner.Lead
+	byReferrer map[partner.ID][]int
+	byCustomer map[partner.CustomerID][]int
+}
+
+// leadsUntil folds the leads of all time before an instant, once for all groups.
+func (r *usageReader) leadsUntil(ctx context.Context, end time.Time, snap *catalogue.Snapshot) (*leadBook, error) {
+	key := leadsKey{end.UnixMicro(), snap}
+	if got, ok := r.leads[key]; ok {
+		return got, nil
+	}
+	facts, err := r.until(ctx, end, leadTypes)
+	if err != nil {
+		return nil, err
+	}
+	b := &leadBook{all: pricing.FoldLeads(facts, snap.CodeList()), byReferrer: map[partner.ID][]int{}, byCustomer: map[partner.CustomerID][]int{}}
+	for i, l := range b.all {
+		b.byReferrer[l.Referrer] = append(b.byReferrer[l.Referrer], i)
+		b.byCustomer[l.Customer] = append(b.byCustomer[l.Customer], i)
+	}
+	r.leads[key] = b
+	return b, nil
+}
+
+// broughtBy are the leads of those who bring customers, in order, and their customers;
+// with others, leads of the same customers by anybody too, since a customer is brought
+// once.
+func (b *leadBook) broughtBy(bringers map[partner.ID]bool, others bool) (leads []partner.Lead, referred map[partner.CustomerID]bool) {
+	referred = map[partner.CustomerID]bool{}
+	var at []int
+	for id := range bringers {
+		at = append(at, b.byReferrer[id]...)
+	}
+	for _, i := range at {
+		referred[b.all[i].Customer] = true
+	}
+	if others {
+		for c := range referred {
+			at = append(at, b.byCustomer[c]...)
+		}
+	}
+	slices.Sort(at)
+	for _, i := range slices.Compact(at) {
+		leads = append(leads, b.all[i])
+	}
+	return leads, referred
 }
 
 func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -294,7 +294,7 @@ func (w *simulating) month(ctx context.Context, m period.Month) error {
 			}
 		}
 	}
-	clear(w.old.reader.kept) // both have the same reader
+	w.old.reader.forget() // both have the same reader
 	w.cross(m, now)
 	for _, k := range slices.SortedFunc(maps.Keys(lines), compareAccounts) {
 		if err := w.add(m, k, *lines[k]); err != nil {

@@ -108,3 +108,14 @@ func TestNumber(t *testing.T) {
 		}
 	}
 }
+
+func TestSimulateSmall(t *testing.T) {
+	var got []Result
+	p := past{months: 3, partners: 3, apps: 2, events: 4000}
+	if err := p.run(t.Context(), func(r Result) { got = append(got, r) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || got[1].Name != "simulate" || got[1].Value <= 0 || got[1].Ratio() <= 0 {
+		t.Errorf("%+v", got)
+	}
+}
