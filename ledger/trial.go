@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"mete/money"
@@ -38,6 +39,9 @@ func Trial(upTo period.Date, balances []Balance) (TrialBalance, error) {
 	for _, b := range balances {
 		if b.Amount.IsZero() {
 			continue
+		}
+		if b.Amount.Minor == math.MinInt64 { // what is booked up to a day can come to more than what is booked in all
+			return tb, fmt.Errorf("trial balance: %s in %s: %w", b.Account, b.Amount.Currency, money.ErrOverflow)
 		}
 		zero := money.New(0, b.Amount.Currency)
 		row := TrialRow{b.Account, b.Amount, zero}

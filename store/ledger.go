@@ -464,10 +464,10 @@ func balancesOf(ctx context.Context, q querier, f ledger.Filter) ([]ledger.Balan
 	return bs, rows.Err()
 }
 
-// join is high·2³² + low, if that fits.
+// join is high·2³² + low, if that fits an amount: the smallest int64 is none.
 func join(high, low int64) (int64, bool) {
 	high, low = high+low>>32, low&math.MaxUint32
-	if high < math.MinInt32 || high > math.MaxInt32 {
+	if high < math.MinInt32 || high > math.MaxInt32 || high == math.MinInt32 && low == 0 {
 		return 0, false
 	}
 	return high<<32 | low, true

@@ -258,10 +258,13 @@ func TestRebuildBalances(t *testing.T) {
 }
 
 func TestJoinHalves(t *testing.T) {
-	for _, v := range []int64{0, 1, -1, 1 << 32, -(1 << 32), 1<<63 - 1, -(1<<63 - 1), -1 << 63, 1<<32 - 1, 3 - 1<<32} {
+	for _, v := range []int64{0, 1, -1, 1 << 32, -(1 << 32), 1<<63 - 1, -(1<<63 - 1), 1<<32 - 1, 3 - 1<<32} {
 		if got, ok := join(v/(1<<32), v%(1<<32)); !ok || got != v {
 			t.Errorf("%d: %d %v", v, got, ok)
 		}
+	}
+	if _, ok := join(-1<<31, 0); ok {
+		t.Error("the smallest int64 is an amount")
 	}
 	if _, ok := join(1<<31, 0); ok {
 		t.Error("2^63 fits")

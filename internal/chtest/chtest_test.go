@@ -50,6 +50,21 @@ func TestSettingsArrive(t *testing.T) {
 		t.Errorf("the next query runs with %s, want %s", got, plain)
 	}
 
+	// One that is refused for a setting leaves those of the request before behind no more
+	// than one that is answered, and sets none of its own.
+	with := func(s clickhouse.Settings) context.Context {
+		return clickhouse.Context(t.Context(), clickhouse.WithSettings(s))
+	}
+	if got := ask(with(clickhouse.Settings{"max_block_size": 4321, "max_threads": 1})); got != "4321" {
+		t.Errorf("with two settings the engine says %s", got)
+	}
+	if err := c.Exec(with(clickhouse.Settings{"max_block_size": 7, "no_such_setting": 1}), `SELECT 1`); err == nil {
+		t.Error("a wrong setting was taken")
+	}
+	if got := ask(with(clickhouse.Settings{"max_threads": 1})); got != plain {
+		t.Errorf("after a refused request the next runs with %s, want %s", got, plain)
+	}
+
 	// An insert whose token the table has seen is dropped; without the token's
 	// setting both would stay.
 	if err := c.Exec(t.Context(), `CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 100`); err != nil {

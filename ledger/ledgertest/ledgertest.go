@@ -498,6 +498,17 @@ func testOverflow(t *testing.T, b Books) {
 	}
 	sides.Postings = append(sides.Postings, ledger.Posting{Account: cash, Amount: money.New(-most, "USD")}, ledger.Posting{Account: cash, Amount: money.New(-most, "USD")})
 	refused(t, b.Post(t.Context(), sides), money.ErrOverflow)
+
+	// Up to a day an account can hold what no amount is, although all of it is one.
+	const half = 1 << 62
+	post(t, b, Move("later", "2026-11-10", stock, due, half, "JPY"))
+	post(t, b, Move("half", "2026-10-16", due, stock, half, "JPY"), Move("half.2", "2026-10-16", due, stock, half, "JPY"))
+	if _, err := b.TrialBalance(t.Context(), Day("2026-10-31")); !errors.Is(err, money.ErrOverflow) {
+		t.Errorf("trial balance: %v, want %v", err, money.ErrOverflow)
+	}
+	if _, err := b.Balances(t.Context(), ledger.Filter{Prefix: stock, Currency: "JPY"}); err != nil {
+		t.Errorf("balances of all days: %v", err)
+	}
 }
 
 // testHotAccount has many callers post on the same accounts, everything twice, and

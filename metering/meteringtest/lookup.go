@@ -48,7 +48,13 @@ func TestLookup[S interface {
 	if _, ok := got[none]; ok || len(got) != len(keys) {
 		t.Errorf("%d of %d found, the one that is not stored among them: %t", len(got), len(keys), ok)
 	}
-	for _, k := range keys {
+	for i, k := range keys {
+		if f := got[k]; f.Event == nil || f.Event.Key != k || f.Event.Event.Key() != k {
+			t.Fatalf("%s: found %+v", k, f)
+		}
+		if i > 10 && i%40 != 0 && i < len(keys)-2*partitions {
+			continue // one question for each takes an engine long
+		}
 		want := findKey(t, s, k)
 		want.Duplicates, want.Conflicts, want.Redactions = nil, nil, nil
 		if diff := cmp.Diff(want, got[k]); diff != "" {

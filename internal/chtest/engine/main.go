@@ -76,7 +76,9 @@ type engine struct {
 	insertError   func(stream unsafe.Pointer) string
 	destroyInsert func(stream unsafe.Pointer)
 
-	version string
+	version  string
+	database string            // in use now; empty: whichever
+	settings map[string]string // as they are now; others have their defaults
 }
 
 func open(library string, args ...string) (*engine, error) {
@@ -181,9 +183,11 @@ func quoted(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-// with runs fn with the request's settings and database, and puts back what was.
-func (e *engine) with(v url.Values, fn func() error) (err error) {
-	var set, unset []string
+// with runs fn with the request's settings and database, and with no others. What the
+// request before had too is not said again: each statement costs as much as a small query.
+func (e *engine) with(v url.Values, fn func() error) error {
+	want := map[string]string{}
+	var set []string
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		if notSettings[name] {
 			continue
@@ -191,31 +195,32 @@ func (e *engine) with(v url.Values, fn func() error) (err error) {
 		if !settingName.MatchString(name) {
 			return exception(fmt.Sprintf("Code: 115. DB::Exception: %q is no name of a setting. (UNKNOWN_SETTING)", name))
 		}
-		set = append(set, name+" = "+quoted(v.Get(name)))
-		if !strings.HasPrefix(name, "param_") {
-			unset = append(unset, name+" = DEFAULT")
+		want[name] = v.Get(name)
+		if was, is := e.settings[name]; !is || was != want[name] {
+			set = append(set, name+" = "+quoted(want[name]))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.settings)) {
+		if _, is := want[name]; !is && !strings.HasPrefix(name, "param_") {
+			set = append(set, name+" = DEFAULT")
 		}
 	}
 	do := func(q string) error {
 		_, _, err := e.run([]byte(q), "Null")
 		return err
 	}
-	if db := v.Get("database"); db != "" {
+	if db := v.Get("database"); db != "" && db != e.database {
+		e.database = ""
 		if err := do("USE `" + strings.ReplaceAll(db, "`", "``") + "`"); err != nil {
 			return err
 		}
+		e.database = db
 	}
 	if len(set) > 0 {
 		if err := do("SET " + strings.Join(set, ", ")); err != nil {
-			return err
+			return err // all of it, or nothing: what was set still is
 		}
-	}
-	if len(unset) > 0 {
-		defer func() {
-			if e := do("SET " + strings.Join(unset, ", ")); err == nil {
-				err = e
-			}
-		}()
+		e.settings = want
 	}
 	return fn()
 }
