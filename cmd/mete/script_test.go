@@ -16,9 +16,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts is the specification of the command line: each script is what people
-// type and what they must see. Every script begins with the documents of testdata/world
-// in the folder world, an empty data folder and the clock at 2026-10-02.
+// scriptFolder holds the specification of the command line: each script is what people
+// type and what they must see. TestScripts runs them all; under the race detector, which
+// makes a command start ten times slower, those in which much goes on at once. Every
+// script begins with the documents of testdata/world in the folder world, an empty data
+// folder and the clock at 2026-10-02.
 //
 //	world         apply world, approve and accept its contract
 //	json FILE     the file holds JSON
@@ -30,11 +32,7 @@ import (
 //
 // A line that begins with [!clickhouse] is left out over a ClickHouse store, see
 // [TestScriptsOnClickHouse].
-func TestScripts(t *testing.T) {
-	p := scripts()
-	p.Dir = filepath.Join("testdata", "script")
-	testscript.Run(t, p)
-}
+var scriptFolder = filepath.Join("testdata", "script")
 
 // scripts say what the scripts begin with and may do.
 func scripts() testscript.Params {
