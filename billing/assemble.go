@@ -3,6 +3,7 @@ package billing
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,19 +59,22 @@ func (c *run) assemble(ctx context.Context, m period.Month, a account) (Statemen
 	if err := c.balances(ctx, &s, a); err != nil {
 		return Statement{}, fmt.Errorf("statement %s: balances: %w", s.ID, err)
 	}
-	if before, err := c.Store.Statement(ctx, NewStatementID(market.Entity, a.partner.ID, a.currency, m.Add(-1))); err == nil {
+	before, err := c.Store.Statement(ctx, NewStatementID(market.Entity, a.partner.ID, a.currency, m.Add(-1)))
+	switch {
+	case err == nil:
 		s.Before = &Rate{before.Month, before.Charges, before.NetSales}
+	case !errors.Is(err, ErrNotFound):
+		return Statement{}, fmt.Errorf("statement %s: last month's: %w", s.ID, err)
 	}
 	if a.partner.Payee.Rail != "" {
 		s.PayTo = a.partner.Payee.Rail + " ****" + a.partner.Payee.Last4
 	}
 	payout := pricing.PayoutOf(a.inForce)
 	s.Minimum, s.Keep = payout.Minimum, payout.Keep
-	on, err := payOn(snap, m)
-	if err != nil {
+	if s.PayOn, s.Due, err = payDays(snap, m, a.inForce); err != nil {
 		return Statement{}, fmt.Errorf("statement %s: pay date: %w", s.ID, err)
 	}
-	s.PayOn = on
+	s.comes(before.Coming)
 	return s, nil
 }
 

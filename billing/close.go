@@ -292,11 +292,22 @@ func readyAt(snap *catalogue.Snapshot, b period.Period) time.Time {
 // marketplace names none.
 const payDay = 20
 
-// payOn is the business day on which the month's statements are paid.
-func payOn(snap *catalogue.Snapshot, m period.Month) (period.Date, error) {
+// payDays is the business day on which a month's statement is paid, and what it follows
+// from where a contract has net terms. A contract without any counts with the
+// marketplace's day then: a statement is paid as a whole, on the latest day.
+func payDays(snap *catalogue.Snapshot, m period.Month, inForce []*pricing.Terms) (period.Date, *pricing.Due, error) {
 	pay := snap.Marketplace.Pay
 	next := m.Add(1)
-	return snap.Calendars[pay.Calendar].AddBusinessDays(period.Date{Year: next.Year, Month: next.Month, Day: cmp.Or(pay.Day, payDay)}, 0)
+	on := period.Date{Year: next.Year, Month: next.Month, Day: cmp.Or(pay.Day, payDay)}
+	due, others := pricing.DueOf(inForce, m)
+	if due != nil {
+		if others && due.DueOn.Before(on) {
+			due.DueOn = on
+		}
+		on = due.DueOn
+	}
+	on, err := snap.Calendars[pay.Calendar].AddBusinessDays(on, 0)
+	return on, due, err
 }
 
 // run is one close, or its derivation again: everything in it follows from the

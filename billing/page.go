@@ -25,6 +25,7 @@ const (
 	baseEnds   = 70
 	rateEnds   = 82
 	amountEnds = pageWidth - 1
+	sumsEnd    = 28 // of the sums above the lines
 )
 
 // WriteText writes the statement as one page of text: first the sum and the date,
@@ -78,6 +79,9 @@ func termsText(ts []TermsRef) string {
 func (s Statement) writeSums(b *bufio.Writer) {
 	get := s.Closing()
 	fmt.Fprintf(b, "  %-10s %12s   %s\n", "YOU GET", money.New(max(get.Minor, 0), get.Currency).Grouped(), s.payText())
+	for _, part := range s.paymentRows() {
+		fmt.Fprintln(b, strings.Repeat(" ", sumsEnd)+part)
+	}
 	if !s.ClosingReserve().IsZero() {
 		next := s.Layers[0]
 		for _, l := range s.Layers {
@@ -108,7 +112,21 @@ func (s Statement) payText() string {
 		return "no account on file: tell us where to pay"
 	}
 	by, account, _ := strings.Cut(s.PayTo, " ")
-	return fmt.Sprintf("by %s to %s on %s %s", railName(by), account, s.PayOn.Weekday().String()[:3], s.PayOn.Short())
+	on := s.PayOn
+	if len(s.Coming) > 0 {
+		parts := s.payments()
+		if len(parts) == 0 {
+			return fmt.Sprintf("carried forward: below the minimum of %s", s.Minimum.Grouped())
+		}
+		on = parts[len(parts)-1].on
+	}
+	return fmt.Sprintf("by %s to %s %s", railName(by), account, s.onText(on))
+}
+
+// isPaid reports whether the closing balance is paid at all, as far as the page knows.
+func (s Statement) isPaid() bool {
+	get := s.Closing()
+	return get.Minor > 0 && (s.Minimum == nil || get.Minor >= s.Minimum.Minor) && (s.Keep == nil || get.Minor > s.Keep.Minor) && s.PayTo != ""
 }
 
 func railName(rail string) string {
@@ -253,6 +271,11 @@ func (s Statement) writeFoot(b *bufio.Writer) {
 	if s.NotDue != nil && !s.NotDue.IsZero() {
 		fmt.Fprintf(b, " Not in it: your part of sales that your customers have not paid yet, %s.\n", s.NotDue.Grouped())
 	}
+	if s.Due != nil {
+		for i, t := range wrap(s.dueText(), pageWidth-3) {
+			fmt.Fprintln(b, strings.Repeat(" ", 1+2*min(i, 1))+t)
+		}
+	}
 	e := s.Evidence
 	fmt.Fprintf(b, " Counted once: %s events. Ignored: %s duplicates. Conflicts: %s.", groupInt(e.Counted), groupInt(e.Duplicates), groupInt(e.Conflicts))
 	if e.Unpriced > 0 {
@@ -336,7 +359,8 @@ func wrap(s string, n int) []string {
 
 func groupInt(n int64) string { return money.Group(strconv.FormatInt(n, 10)) }
 
-// WriteCSV writes the lines as CSV, one row each, amounts as plain decimals.
+// WriteCSV writes the lines as CSV, one row each, amounts as plain decimals. A statement
+// under net terms has a last column more: when what it adds is paid.
 func (r StatementRecord) WriteCSV(w io.Writer) error {
 	c := csv.NewWriter(w)
 	rows := [][]string{{"statement", "line", "section", "contract", "version", "rule", "part", "month", "corrects", "text", "events", "quantity", "base", "rate", "amount", "currency", "payer"}}
@@ -350,6 +374,12 @@ func (r StatementRecord) WriteCSV(w io.Writer) error {
 			l.Corrects.String(), l.Text, strconv.FormatInt(l.Count, 10), l.Quantity.String(), base, l.Rate,
 			l.Amount.Plain(), string(l.Currency), string(l.Payer),
 		})
+	}
+	if r.Due != nil {
+		rows[0] = append(rows[0], "pay_on")
+		for i := range rows[1:] {
+			rows[i+1] = append(rows[i+1], r.PayOn.String())
+		}
 	}
 	if err := c.WriteAll(rows); err != nil {
 		return fmt.Errorf("statement %s as csv: %w", r.ID, err)

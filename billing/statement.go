@@ -57,7 +57,9 @@ type Statement struct {
 	Before   *Rate          `json:"rate_before,omitempty"`
 	Evidence Evidence       `json:"evidence"`
 	PayTo    string         `json:"pay_to,omitempty"` // manual ****4417
-	PayOn    period.Date    `json:"pay_on,omitempty"`
+	PayOn    period.Date    `json:"pay_on,omitempty"` // a business day
+	Due      *pricing.Due   `json:"due,omitempty"`    // net terms: what the statement adds is not paid before
+	Coming   []Coming       `json:"coming,omitempty"` // what this and earlier statements added that is not due at the month's end
 	ReplyBy  period.Date    `json:"reply_by"`
 	Minimum  *money.Amount  `json:"minimum,omitempty"`
 	Keep     *money.Amount  `json:"keep,omitempty"` // stays on the account

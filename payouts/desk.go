@@ -11,6 +11,7 @@ import (
 	"mete/ledger"
 	"mete/money"
 	"mete/partner"
+	"mete/period"
 )
 
 // Desk is where payouts are planned, approved, submitted and confirmed.
@@ -48,7 +49,7 @@ func (d *Desk) Gather(ctx context.Context, in Input) (Input, error) {
 	in.Unfinished, in.Paid, in.Again, in.PaidInYear = g.unfinished, g.paid, g.again, g.year
 	in.Candidates = slices.Clone(in.Candidates)
 	for i, c := range in.Candidates {
-		in.Candidates[i].Statements = g.unpaid(c)
+		in.Candidates[i].Statements = g.unpaid(c, in.PayOn)
 	}
 	if in.LastRun, in.LastPayees, err = d.lastRun(ctx, in, past); err != nil {
 		return fail(err)
@@ -211,10 +212,11 @@ func remember(past []History, run string, year int) (memory, error) {
 	return m, nil
 }
 
-// unpaid lists the statements a payout would pay, oldest first: those given and not
-// paid before, and those of a payout that came back. If all are paid and money is due
-// again (a dispute settled, a reserve released), it is paid up to the newest one.
-func (m memory) unpaid(c Candidate) []Statement {
+// unpaid lists the statements that are not paid yet, oldest first: those given and not
+// paid before, be they due or not, and those of a payout that came back. If all that are
+// due on the pay date are paid and money is due again (a dispute settled, a reserve
+// released), it is paid up to the newest of them.
+func (m memory) unpaid(c Candidate, payOn period.Date) []Statement {
 	all := slices.Clone(c.Statements)
 	for _, s := range m.again[c.Partner.ID].Statements {
 		if !slices.ContainsFunc(all, func(x Statement) bool { return x.ID == s.ID }) {
@@ -222,9 +224,15 @@ func (m memory) unpaid(c Candidate) []Statement {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Statement) int { return a.Month.Compare(b.Month) })
+	due := func(s Statement) bool { return s.isDue(payOn) }
 	open := slices.DeleteFunc(slices.Clone(all), func(s Statement) bool { return m.covered[s.ID] })
-	if len(open) == 0 && len(all) > 0 {
-		return all[len(all)-1:]
+	if slices.ContainsFunc(open, due) {
+		return open
+	}
+	for _, s := range slices.Backward(all) {
+		if due(s) {
+			return append([]Statement{s}, open...)
+		}
 	}
 	return open
 }

@@ -10,12 +10,8 @@ import (
 	"mete/period"
 )
 
-// reasons says why a candidate with a balance is not paid now: all that stands in the
-// way, most fundamental first. None means payable.
-//
-// A payee without a tax form is not paid at all rather than paid less 24% backup
-// withholding: withholding too much is hard to give back, and the form usually comes.
-// Only where finance said from which day tax is withheld is it, see [WithholdingRule].
+// reasons says why a candidate with something due is not paid now: all that stands in
+// the way, most fundamental first. None means payable.
 func (p *planner) reasons(c Candidate, due money.Amount) ([]Reason, error) {
 	if due.Minor < 0 {
 		since := ""
@@ -31,6 +27,28 @@ func (p *planner) reasons(c Candidate, due money.Amount) ([]Reason, error) {
 	if due.Minor == 0 {
 		return nil, nil
 	}
+	out, err := p.against(c)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Statements) > 0 && len(p.dueStatements(c)) == 0 {
+		out = append(out, Reason{"no statement", "no statement is due yet", "one is due", "–", "a payout pays up to a named, issued statement that is due"})
+	}
+	if keep := p.kept(c, due); !keep.IsZero() && keep == due {
+		out = append(out, keepReason(*c.Keep))
+	} else if c.Minimum != nil && due.Minor-keep.Minor < c.Minimum.Minor {
+		out = append(out, Reason{"minimum", "below " + c.Minimum.Grouped(), "next run", "–",
+			"the contract pays from " + c.Minimum.Grouped() + "; the balance is carried forward"})
+	}
+	return out, nil
+}
+
+// against is what stands against paying a payee anything, whatever the amount.
+//
+// A payee without a tax form is not paid at all rather than paid less 24% backup
+// withholding: withholding too much is hard to give back, and the form usually comes.
+// Only where finance said from which day tax is withheld is it, see [WithholdingRule].
+func (p *planner) against(c Candidate) ([]Reason, error) {
 	var out []Reason
 	add := func(r Reason) { out = append(out, r) }
 	for _, h := range p.in.Holds {
@@ -49,14 +67,7 @@ func (p *planner) reasons(c Candidate, due money.Amount) ([]Reason, error) {
 	if err != nil {
 		return nil, err
 	}
-	out = append(append(out, add2...), p.papers(c)...)
-	if keep := p.kept(c, due); !keep.IsZero() && keep == due {
-		add(keepReason(*c.Keep))
-	} else if c.Minimum != nil && due.Minor-keep.Minor < c.Minimum.Minor {
-		add(Reason{"minimum", "below " + c.Minimum.Grouped(), "next run", "–",
-			"the contract pays from " + c.Minimum.Grouped() + "; the balance is carried forward"})
-	}
-	return out, nil
+	return append(append(out, add2...), p.papers(c)...), nil
 }
 
 func openReason(o Payout) Reason {

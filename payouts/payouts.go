@@ -57,6 +57,9 @@ type Statement struct {
 	ID       string       `json:"id"` // meridian-us.northwind.usd.2026-10
 	Month    period.Month `json:"month"`
 	IssuedOn period.Date  `json:"issued_on"`
+
+	DueOn period.Date   `json:"due_on,omitzero"` // net terms: not paid before; zero: by the next run
+	Adds  *money.Amount `json:"adds,omitempty"`  // to payable:due; needed with DueOn
 }
 
 // Payout is one sum to one payee in one currency, up to a named statement.
@@ -115,7 +118,7 @@ type Run struct {
 }
 
 // Totals add up: ToPay + Withheld + NotNow + Held = Ledger, or there is no plan. What a
-// contract keeps on a payee's account is part of NotNow.
+// contract keeps on a payee's account, and what is not due yet, are part of NotNow.
 type Totals struct {
 	ToPay         money.Amount  `json:"to_pay"`
 	Withheld      *money.Amount `json:"withheld,omitempty"` // tax on what is paid
@@ -132,7 +135,8 @@ type Totals struct {
 	NewestIssueOn period.Date   `json:"newest_issue_on"`
 }
 
-// Waiting is a payee who is not paid now, and why.
+// Waiting is money of a payee that is not paid now, and why. A payee has more than one
+// where parts of the balance wait for different reasons.
 type Waiting struct {
 	Partner partner.ID   `json:"partner"`
 	Name    string       `json:"name"`

@@ -138,6 +138,11 @@ func (in Input) validate() error {
 		if c.Minimum != nil && c.Minimum.Currency != in.Currency {
 			return fmt.Errorf("plan payouts in %s for %s: the minimum of %s is %s", in.Currency, in.PayOn, c.Partner.ID, c.Minimum)
 		}
+		for _, s := range c.Statements {
+			if !s.DueOn.IsZero() && (s.Adds == nil || s.Adds.Currency != in.Currency) {
+				return fmt.Errorf("plan payouts in %s for %s: statement %s is due on %s, and what it adds is not known; say it in %s", in.Currency, in.PayOn, s.ID, s.DueOn, in.Currency)
+			}
+		}
 		if c.Keep != nil && c.Keep.Currency != in.Currency {
 			return fmt.Errorf("plan payouts in %s for %s: what %s keeps on its account is %s", in.Currency, in.PayOn, c.Partner.ID, c.Keep)
 		}
@@ -146,7 +151,7 @@ func (in Input) validate() error {
 }
 
 // Plan decides who is paid what: everything on payable:due of payees who are
-// payable, and for the rest why not. It fails with ErrBooks unless to pay + not now +
+// payable, as far as it is due by their net terms, and for the rest why not. It fails with ErrBooks unless to pay + not now +
 // held equals what the ledger holds for everybody, to the cent.
 func Plan(in Input) (Run, error) {
 	if err := in.validate(); err != nil {
@@ -250,23 +255,9 @@ func (p *planner) sort() error {
 	for _, c := range p.in.Candidates {
 		id := c.Partner.ID
 		due, held := p.due[id], p.held[id]
-		reasons, err := p.reasons(c, due)
+		pay, err := p.candidate(c, due, held)
 		if err != nil {
 			return fmt.Errorf("partner %s: %w", id, err)
-		}
-		pay := due.Minor > 0 && len(reasons) == 0
-		switch {
-		case pay:
-			x, err := p.payout(c, due, held)
-			if err != nil {
-				return fmt.Errorf("partner %s: %w", id, err)
-			}
-			p.run.Payouts = append(p.run.Payouts, x)
-			if keep := p.kept(c, due); !keep.IsZero() {
-				p.run.NotNow = append(p.run.NotNow, Waiting{Partner: id, Name: c.Partner.Name, Amount: keep, Reasons: []Reason{keepReason(keep)}})
-			}
-		case !due.IsZero():
-			p.run.NotNow = append(p.run.NotNow, Waiting{Partner: id, Name: c.Partner.Name, Amount: due, Reasons: reasons})
 		}
 		if !held.IsZero() {
 			p.run.Held = append(p.run.Held, HeldBack{Partner: id, Amount: held, Reason: p.heldWhy(c), All: !pay})
@@ -275,7 +266,7 @@ func (p *planner) sort() error {
 	slices.SortFunc(p.run.Payouts, func(a, b Payout) int {
 		return cmp.Or(cmp.Compare(b.Amount.Minor, a.Amount.Minor), cmp.Compare(a.Partner, b.Partner))
 	})
-	slices.SortFunc(p.run.NotNow, func(a, b Waiting) int {
+	slices.SortStableFunc(p.run.NotNow, func(a, b Waiting) int {
 		return cmp.Or(cmp.Compare(b.Amount.Minor, a.Amount.Minor), cmp.Compare(a.Partner, b.Partner))
 	})
 	slices.SortFunc(p.run.Held, func(a, b HeldBack) int {
@@ -284,8 +275,50 @@ func (p *planner) sort() error {
 	return nil
 }
 
+// candidate puts a balance under to pay, under not now, or in parts under both, and
+// reports whether anything is paid.
+func (p *planner) candidate(c Candidate, balance, held money.Amount) (pay bool, err error) {
+	due, parts, err := p.split(c, balance)
+	if err != nil {
+		return false, err
+	}
+	wait := func(amount money.Amount, why ...Reason) {
+		p.run.NotNow = append(p.run.NotNow, Waiting{Partner: c.Partner.ID, Name: c.Partner.Name, Amount: amount, Reasons: why})
+	}
+	reasons, err := p.reasons(c, due)
+	if err != nil {
+		return false, err
+	}
+	switch pay = due.Minor > 0 && len(reasons) == 0; {
+	case pay:
+		x, err := p.payout(c, due, held)
+		if err != nil {
+			return false, err
+		}
+		p.run.Payouts = append(p.run.Payouts, x)
+		if keep := p.kept(c, due); !keep.IsZero() {
+			wait(keep, keepReason(keep))
+		}
+	case !due.IsZero():
+		wait(due, reasons...)
+	}
+	for _, x := range parts {
+		day, err := p.notDueReason(x.on)
+		if err != nil {
+			return pay, err
+		}
+		against, err := p.against(c)
+		if err != nil {
+			return pay, err
+		}
+		wait(x.amount, append([]Reason{day}, against...)...)
+	}
+	return pay, nil
+}
+
+// payout pays what is due of a balance.
 func (p *planner) payout(c Candidate, due, held money.Amount) (Payout, error) {
-	to := c.Partner.Payee
+	to, statements := c.Partner.Payee, p.dueStatements(c)
 	pays, err := due.Sub(p.kept(c, due))
 	if err != nil {
 		return Payout{}, err
@@ -301,7 +334,7 @@ func (p *planner) payout(c Candidate, due, held money.Amount) (Payout, error) {
 	}
 	return Payout{
 		Run: p.run.ID, Partner: c.Partner.ID, Name: c.Partner.Name, Amount: pays, Withheld: tax, Held: held,
-		UpTo: c.Statements[len(c.Statements)-1].ID, Statements: c.Statements,
+		UpTo: statements[len(statements)-1].ID, Statements: statements,
 		Rail: p.in.Rail, Account: to.Account, Last4: to.Last4, PayOn: p.in.PayOn,
 		Replaces: p.in.Again[c.Partner.ID].ID, State: Planned,
 	}, nil
@@ -333,24 +366,39 @@ func (p *planner) checks() []Check {
 		}
 		return Check{name, n, len(p.run.Payouts)}
 	}
-	return []Check{
+	checks := []Check{
 		ask("issued", func(x Payout, _ Candidate) bool {
 			return len(x.Statements) > 0 && !slices.ContainsFunc(x.Statements, func(s Statement) bool { return s.IssuedOn.IsZero() })
 		}),
 		ask("equals ledger", func(x Payout, c Candidate) bool {
-			all, err := x.Gross().Add(p.kept(c, p.due[x.Partner]))
+			due, parts, err := p.split(c, p.due[x.Partner])
+			if err != nil {
+				return false
+			}
+			all, err := x.Gross().Add(p.kept(c, due))
+			for _, part := range parts {
+				if err == nil {
+					all, err = all.Add(part.amount)
+				}
+			}
 			return err == nil && all == p.due[x.Partner] && x.Held == p.held[x.Partner]
 		}),
 		ask("tax form", func(_ Payout, c Candidate) bool { return c.Partner.Payee.TaxForm != "" || p.withheldFrom(c) }),
 		ask("OFAC, LEIE", func(_ Payout, c Candidate) bool { return !c.Partner.Payee.ScreenedOn.IsZero() }),
 		ask("not paid before", func(x Payout, _ Candidate) bool { _, open := p.in.Unfinished[x.Partner]; return !open }),
 	}
+	if p.netTerms() {
+		checks = append(checks, ask("due", func(x Payout, _ Candidate) bool {
+			return !slices.ContainsFunc(x.Statements, func(s Statement) bool { return x.PayOn.Before(s.DueOn) })
+		}))
+	}
+	return checks
 }
 
 // total adds up the plan and compares it with the ledger.
 func (p *planner) total() error {
 	t := Totals{ToPay: p.zero(), NotNow: p.zero(), Held: p.zero(), Ledger: p.books, LedgerPayees: p.payees,
-		ToPayPayees: len(p.run.Payouts), NotNowPayees: len(p.run.NotNow), HeldPayees: len(p.run.Held)}
+		ToPayPayees: len(p.run.Payouts), HeldPayees: len(p.run.Held)}
 	var err error
 	add := func(to *money.Amount, a money.Amount) {
 		if err == nil {
@@ -375,9 +423,12 @@ func (p *planner) total() error {
 			}
 		}
 	}
+	waiting := map[partner.ID]bool{}
 	for _, x := range p.run.NotNow {
 		add(&t.NotNow, x.Amount)
+		waiting[x.Partner] = true
 	}
+	t.NotNowPayees = len(waiting)
 	for _, x := range p.run.Held {
 		add(&t.Held, x.Amount)
 		if x.All {

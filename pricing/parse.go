@@ -192,6 +192,9 @@ func (c *contract) readPayout(f value) {
 			p.Keep = &a
 		}
 	}
+	if g, ok := o.get("due"); ok {
+		p.Due = c.readDue(g)
+	}
 	if g, ok := o.get("reserve"); ok {
 		if r := c.object(g); r != nil {
 			res := &Reserve{Of: "proceeds"}

@@ -13,7 +13,8 @@ type Payout struct {
 
 // PayoutOf puts together the terms that were in force in a month, in order of contract
 // and beginning: those of the first count, and a reserve, a minimum or what is kept that only a
-// later one names is taken from there. The reserve rounds as the last of them does.
+// later one names is taken from there. The reserve rounds as the last of them does. When
+// the month is due is no part of it, see [DueOf].
 func PayoutOf(inForce []*Terms) Payout {
 	p := Payout{direct: map[string]bool{}}
 	for _, t := range inForce {

@@ -140,6 +140,7 @@ func Schema() []byte {
 		"payout": object1("when what was earned may be paid", schema{
 			"minimum": numberSchema("smallest payout"),
 			"keep":    numberSchema("stays on the account; what is due above it is paid"),
+			"due":     dueSchema(),
 			"reserve": object1("kept back at close", schema{
 				"rate":          percentSchema("the part of the base that is kept back"),
 				"of":            enum("the base", "proceeds", "net_sales", "earned"),

@@ -52,11 +52,13 @@ type Rounding struct {
 	Places *int32     `json:"places,omitempty"` // nil: the currency's
 }
 
-// PayoutTerms say when what was earned may be paid.
+// PayoutTerms say when what was earned may be paid. Where a partner has several
+// contracts, see [PayoutOf] and [DueOf].
 type PayoutTerms struct {
 	Minimum *money.Amount `json:"minimum,omitempty"`
 	Keep    *money.Amount `json:"keep,omitempty"` // stays on the account
 	Reserve *Reserve      `json:"reserve,omitempty"`
+	Due     *DueTerms     `json:"due,omitempty"`    // nil: the marketplace's pay day
 	SetOff  bool          `json:"setoff,omitempty"` // where the partner collects: what it owes us is taken from what we owe; else idle
 }
 

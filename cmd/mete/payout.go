@@ -108,7 +108,7 @@ func (a *app) payoutInput(ctx context.Context, on period.Date, cur money.Currenc
 	for _, id := range slices.Sorted(maps.Keys(snap.Partners)) {
 		c := payouts.Candidate{Partner: snap.Partners[id], Currency: cur}
 		for i, r := range byPartner[id] {
-			c.Statements = append(c.Statements, payouts.Statement{ID: string(r.ID), Month: r.Month, IssuedOn: r.IssuedOn})
+			c.Statements = append(c.Statements, paid(r))
 			c.Minimum, c.Keep = r.Minimum, r.Keep
 			c.Sales = "sales paid " + r.NetSales.Grouped()
 			if i > 0 {
@@ -124,6 +124,16 @@ func (a *app) payoutInput(ctx context.Context, on period.Date, cur money.Currenc
 		in.Candidates = append(in.Candidates, c)
 	}
 	return in, nil
+}
+
+// paid is a statement as payouts know it.
+func paid(r billing.StatementRecord) payouts.Statement {
+	s := payouts.Statement{ID: string(r.ID), Month: r.Month, IssuedOn: r.IssuedOn}
+	if r.Due != nil {
+		adds := r.ToPending()
+		s.DueOn, s.Adds = r.Due.DueOn, &adds
+	}
+	return s
 }
 
 // addFunds takes the balance at the bank from the books, once receipts feed it.

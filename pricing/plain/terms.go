@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"mete/partner"
+	"mete/period"
 	"mete/pricing"
 )
 
@@ -142,6 +143,14 @@ func (w *writer) payout() {
 		keep := w.amount(p.Keep.Decimal())
 		w.say("keep", "%s stay on the account; what is due above that is paid.", keep).is("what stays on the account", keep)
 	}
+	if p.Due != nil {
+		due := dueText(*p.Due)
+		w.say("due", "What a month adds to the account is due %s. It is not paid before; where that is no business day, it is paid on the next one.", due).is("when what was earned is due", due)
+		if p.Due.LockAfter > 0 || p.Due.Period == "quarter" {
+			jan := p.Due.Of(period.Month{Year: 2025, Month: 1})
+			w.say("due.example", "For example, January 2025 is locked on %s, stated on %s and due on %s.", jan.LockOn.Short(), jan.StatementOn.Short(), jan.DueOn.Short())
+		}
+	}
 	if r := p.Reserve; r != nil {
 		of := bases[r.Of]
 		w.say("reserve", "Each month the marketplace keeps back %s of %s as a reserve.", pricing.Percent(r.Rate), of).is("the reserve", pricing.Percent(r.Rate)+" of "+of)
@@ -155,6 +164,19 @@ func (w *writer) payout() {
 	} else if p.SetOff {
 		w.say("setoff", "The contract asks to set off; nothing is set off, since the partner has one account in each currency.")
 	}
+}
+
+// dueText is when what a month adds is due.
+func dueText(d pricing.DueTerms) string {
+	end := "the end of the month"
+	if d.Period == "quarter" {
+		end = "the end of its calendar quarter"
+	}
+	days := pricing.Duration{Days: d.PayAfter}.String()
+	if d.LockAfter == 0 {
+		return days + " after " + end
+	}
+	return fmt.Sprintf("%s after its lock day, which is the month end %s after %s", days, months(d.LockAfter), end)
 }
 
 var bases = map[string]string{
