@@ -95,9 +95,9 @@ func (s Statement) onText(on period.Date) string {
 
 // dueText says what net terms make of the statement.
 func (s Statement) dueText() string {
-	text := fmt.Sprintf("Locked on %s, due on %s: what this statement adds is not paid before", s.Due.LockOn.Short(), s.Due.DueOn.Short())
+	paid := "not paid before"
 	if s.PayOn != s.Due.DueOn {
-		return text + fmt.Sprintf("; paid on %s.", s.PayOn.Short())
+		paid = "paid on " + s.PayOn.Short()
 	}
-	return text + "."
+	return fmt.Sprintf("Locked on %s. What this statement adds is due on %s, %s.", s.Due.LockOn.Short(), s.Due.DueOn.Short(), paid)
 }

@@ -698,6 +698,7 @@ func TestUsageCases(t *testing.T) {
 
 type programCase struct {
 	ID       string          `json:"id"`
+	Terms    json.RawMessage `json:"terms"`
 	Inputs   json.RawMessage `json:"inputs"`
 	Expected json.RawMessage `json:"expected"`
 }
@@ -769,6 +770,7 @@ func months(t *testing.T, terms []*pricing.Terms, in, want []gross) {
 }
 
 var programs = map[string]func(*testing.T, programCase){
+	"impact-net45-published": impactNet45,
 	"api-marginal-units": func(t *testing.T, c programCase) {
 		var in struct{ Months []struct{ Units json.Number } }
 		var want struct{ Months []struct{ Charge string } }

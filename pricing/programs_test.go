@@ -1,6 +1,7 @@
 package pricing_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -280,5 +281,30 @@ func reducedDiscount(t *testing.T, c programCase) {
 	for i, m := range in.Months {
 		charged := statements(t, false, rules, used{m.Month, []metering.Usage{calls(fmt.Sprint(m.N), "c1")}, nil})[0]
 		same(t, m.Month, dec("100").Sub(charged), want.Months[i].Left)
+	}
+}
+
+// impactNet45: the published days of net terms, from a contract that says them.
+func impactNet45(t *testing.T, c programCase) {
+	var terms struct{ Lock, Pay struct{ Months, Days int } }
+	if err := json.Unmarshal(c.Terms, &terms); err != nil {
+		t.Fatal(err)
+	}
+	var in struct {
+		Month string `json:"actions_in"`
+	}
+	var want struct {
+		LockOn      string `json:"locks_on"`
+		StatementOn string `json:"statement_on"`
+		DueOn       string `json:"due_on"`
+	}
+	c.decode(t, &in, &want)
+	if terms.Lock.Days != 0 || terms.Pay.Months != 0 {
+		t.Fatalf("another calendar than lock after months, pay after days: %s", c.Terms)
+	}
+	contract := netTerms(t, fmt.Sprintf("{lock_after: %d month, pay_after: %d days}", terms.Lock.Months, terms.Pay.Days))
+	got, _ := pricing.DueOf([]*pricing.Terms{contract}, monthOf(t, in.Month))
+	if got.LockOn.String() != want.LockOn || got.StatementOn.String() != want.StatementOn || got.DueOn.String() != want.DueOn {
+		t.Errorf("%s: %+v, want %+v", in.Month, *got, want)
 	}
 }

@@ -19,7 +19,7 @@ import (
 // PostgreSQL: the same commands must say the same.
 func TestScriptsOnPostgres(t *testing.T) {
 	p := scripts()
-	names := []string{"appeals", "catalogue", "currency", "late", "month", "placement", "redact", "sandbox", "sources"}
+	names := []string{"appeals", "catalogue", "currency", "late", "month", "netterms", "placement", "redact", "sandbox", "sources"}
 	books := make(chan string, len(names))
 	for _, name := range names {
 		p.Files = append(p.Files, filepath.Join("testdata", "script", name+".txt"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -261,6 +262,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Books) {
 		"an answer not booked":       notBooked,
 		"paid twice is never booked": wrongAnswers,
 		"late money":                 lateMoney,
+		"net terms":                  netTerms,
 		"kept row by row":            keptRows,
 		"a world":                    func(f *fixture) { World(f, f.books) },
 	} {
@@ -929,6 +931,57 @@ func lateMoney(f *fixture) {
 	if len(next.Payouts) != 1 || next.Payouts[0].UpTo != c.Statements[0].ID || next.Payouts[0].Replaces != "" || next.Payouts[0].Amount != USD("9.00") {
 		f.Errorf("plan %+v %+v", next.Payouts, next.NotNow)
 	}
+}
+
+// netTerms pays three statements by two runs, each what is due by then, and once more
+// what came back.
+func netTerms(f *fixture) {
+	rail := f.bank.Trait.Name
+	c := Candidate("northwind", rail, "2026-08", "2026-09", "2026-10")
+	for i, x := range []struct{ adds, on string }{{"100.00", "2026-11-15"}, {"80.00", "2026-12-15"}, {"-30.00", "2027-01-15"}} {
+		adds := USD(x.adds)
+		c.Statements[i].Adds, c.Statements[i].DueOn = &adds, Day(x.on)
+		f.fund("northwind", x.adds)
+	}
+	expect := func(r payouts.Run, pays, waits string, months ...string) payouts.Payout {
+		f.Helper()
+		var got []string
+		for _, p := range r.Payouts {
+			for _, s := range p.Statements {
+				got = append(got, s.Month.String())
+			}
+		}
+		if len(r.Payouts) != 1 || r.Payouts[0].Amount != USD(pays) || r.Totals.NotNow != USD(waits) || !slices.Equal(got, months) {
+			f.Fatalf("%s: %+v, not now %+v; want %s for %v and %s later", r.ID, r.Payouts, r.NotNow, pays, months, waits)
+		}
+		return r.Payouts[0]
+	}
+	r := f.plan("2026-11-20", c)
+	first := expect(r, "70.00", "80.00", "2026-08") // 30.00 are taken at once
+	if why := r.NotNow[0].Reasons[0]; why.Text != "due on 15 Dec 2026" || why.Until != "15 Dec" || why.Who != "–" {
+		f.Errorf("waits because of %+v", why)
+	}
+	r = f.approve(r, "a.kim")
+	f.submit(r)
+	f.confirm(says(first, payouts.Paid, "2026-11-20", "W1"))
+	f.holds(ledger.PayableDue("northwind"), "80.00")
+
+	if r = f.plan("2026-12-14", c); len(r.Payouts) != 0 || r.Totals.NotNow != USD("80.00") || len(r.NotNow) != 1 {
+		f.Fatalf("a day early: %+v, not now %+v", r.Payouts, r.NotNow)
+	}
+	r = f.approve(f.plan("2026-12-15", c), "a.kim")
+	second := expect(r, "80.00", "0.00", "2026-09")
+	f.submit(r)
+	f.confirm(says(second, payouts.Refused, "2026-12-15", "W2"))
+
+	r = f.approve(f.plan("2026-12-16", c), "a.kim")
+	if third := expect(r, "80.00", "0.00", "2026-09"); third.Replaces != second.ID {
+		f.Errorf("paid again: %+v", third)
+	}
+	f.submit(r)
+	f.confirm(says(r.Payouts[0], payouts.Paid, "2026-12-16", "W3"))
+	f.holds(ledger.PayableDue("northwind"), "0.00")
+	Sound(f, f.desk)
 }
 
 // keptRows reads what is kept of a run, as it stands.
