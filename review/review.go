@@ -45,6 +45,7 @@ const (
 	TimeGap     = "time-gap"     // nothing is in force for some days
 	TimeOverlap = "time-overlap" // two contracts or versions are agreed for the same days
 	TimeOver    = "time-over"    // the terms end before today
+	DueDays     = "due-days"     // another contract on the same statement is due on another day
 	Unreachable = "unreachable"  // a step or condition that nothing can reach
 	NeverUsed   = "never-applies"
 	TakeRate    = "take-rate"
@@ -53,6 +54,7 @@ const (
 
 var titles = map[string]string{
 	TimeGap: "Days without terms", TimeOverlap: "Days with two terms", TimeOver: "Terms that are over",
+	DueDays:     "Another due day on the same statement",
 	Unreachable: "A step or condition that nothing reaches", NeverUsed: "A rule that never applies",
 	TakeRate: "The platform takes more than the ceiling", Length: "More than a page of terms",
 }

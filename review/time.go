@@ -9,6 +9,7 @@ import (
 	"mete/partner"
 	"mete/period"
 	"mete/pricing"
+	"mete/pricing/plain"
 )
 
 // name is a contract, or its version, for people.
@@ -59,6 +60,7 @@ func (r *reviewer) time() {
 		covered = append(covered, theirs)
 		if o.Terms.Contract != t.Contract && o.Terms.Currency == t.Currency && mine.meets(theirs) {
 			r.chargedTwice(o, theirs, mine)
+			r.dueApart(o)
 		}
 	}
 	r.gapOfPartner(covered)
@@ -130,6 +132,23 @@ func (r *reviewer) chargedTwice(o catalogue.Standing, theirs, mine span) {
 			f.Blocks = true
 		}
 	}
+}
+
+// dueApart looks at when another contract on the partner's statements is due. It is no
+// mistake, but one of the two promises moves.
+func (r *reviewer) dueApart(o catalogue.Standing) {
+	a, b := dueDay(r.t), dueDay(o.Terms)
+	if a != b {
+		r.find(DueDays, "", "payout.due", fmt.Sprintf("%s is due %s, and these terms %s: one statement holds both, and all of it is paid on the later day", name(o), b, a),
+			"say the same in both, if one of them is not meant to wait for the other")
+	}
+}
+
+func dueDay(t *pricing.Terms) string {
+	if t.Payout.Due == nil {
+		return "on the marketplace's pay day"
+	}
+	return plain.Due(*t.Payout.Due)
 }
 
 // sameThing reports whether two rules would take the same events for the same purpose.

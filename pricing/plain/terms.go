@@ -144,7 +144,7 @@ func (w *writer) payout() {
 		w.say("keep", "%s stay on the account; what is due above that is paid.", keep).is("what stays on the account", keep)
 	}
 	if p.Due != nil {
-		due := dueText(*p.Due)
+		due := Due(*p.Due)
 		w.say("due", "What a month adds to the account is due %s. It is not paid before; where that is no business day, it is paid on the next one.", due).is("when what was earned is due", due)
 		if p.Due.LockAfter > 0 || p.Due.Period == "quarter" {
 			jan := p.Due.Of(period.Month{Year: 2025, Month: 1})
@@ -166,8 +166,8 @@ func (w *writer) payout() {
 	}
 }
 
-// dueText is when what a month adds is due.
-func dueText(d pricing.DueTerms) string {
+// Due says when what a month adds to the account is due under net terms.
+func Due(d pricing.DueTerms) string {
 	end := "the end of the month"
 	if d.Period == "quarter" {
 		end = "the end of its calendar quarter"
