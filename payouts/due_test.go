@@ -98,6 +98,9 @@ func TestNetTerms(t *testing.T) {
 		{name: "something else stands against it", due: "180.00", statements: []Statement{net("helio", "2026-09", "100.00", "2026-11-15"), net("helio", "2026-10", "80.00", "2026-12-15")},
 			edit: func(_ *Input, c *Candidate) { c.Partner.Payee.TaxForm = "" },
 			want: "wait 100.00: tax form missing (form comes); wait 80.00: due on 15 Dec 2026 (15 Dec), tax form missing (form comes)"},
+		{name: "a hold takes from what is due", due: "130.00", statements: []Statement{net("helio", "2026-09", "100.00", "2026-11-15"), net("helio", "2026-10", "80.00", "2026-12-15")},
+			edit: func(in *Input, _ *Candidate) { in.Balances = append(in.Balances, held("helio", "50.00")) },
+			want: "pay 50.00 for 2026-09; wait 80.00: due on 15 Dec 2026 (15 Dec)"},
 		{name: "due by no statement", due: "120.00", statements: []Statement{net("helio", "2026-10", "100.00", "2026-12-15")}, // a hold was released
 			want: "wait 100.00: due on 15 Dec 2026 (15 Dec); wait 20.00: no statement is due yet (one is due)"},
 		{name: "nothing left of it", due: "0.00", statements: []Statement{net("helio", "2026-10", "100.00", "2026-12-15")}, want: ""},
