@@ -76,18 +76,14 @@ func (s Statement) paymentRows() []string {
 	parts := s.payments()
 	var rows []string
 	for _, p := range parts[:max(len(parts)-1, 0)] {
-		rows = append(rows, fmt.Sprintf("%s of it %s", p.amount.Grouped(), s.onText(p.on)))
+		rows = append(rows, fmt.Sprintf("%s of it %s", p.amount.Grouped(), onText(p.on)))
 	}
 	return rows
 }
 
 // onText is the day of a payment for people.
-func (s Statement) onText(on period.Date) string {
-	switch {
-	case !on.IsZero():
-	case s.Due == nil:
-		on = s.PayOn
-	default:
+func onText(on period.Date) string {
+	if on.IsZero() {
 		return "with the next payouts: it is due"
 	}
 	return fmt.Sprintf("on %s %s", on.Weekday().String()[:3], on.Short())

@@ -19,24 +19,35 @@ func newNetTerms(t *testing.T, suite, annex string) *world {
 	t.Helper()
 	w := newWorld(t)
 	t.Cleanup(w.remove)
-	text := `partner: marlow
+	w.agreed(t, `partner: marlow
 name: Marlow Suites
 payee: {rail: manual, account: marlow-main, last4: "5501", confirmed_on: 2025-11-18, tax_form: W-9, screened_on: 2025-11-20}
 ---
 apps:
 - {id: suite, partner: marlow, name: Suite}
 - {id: annex, partner: marlow, name: Annex}
-`
+---
+`+twoContracts(jan, suite, annex))
+	return w
+}
+
+// twoContracts are a contract for each app, from a month on.
+func twoContracts(from period.Month, suite, annex string) string {
+	var texts []string
 	for app, payout := range map[string]string{"suite": suite, "annex": annex} {
 		if payout != "" {
 			payout = "payout: {" + payout + "}\n"
 		}
-		text += fmt.Sprintf("---\ncontract: marlow-%s\npartner: marlow\napps: [%[1]s]\ncurrency: USD\nzone: UTC\neffective: {from: 2026-01-01}\n%srules:\n- {id: store, kind: share, of: sale.paid, platform: {rate: 10%%}}\n", app, payout)
+		texts = append(texts, fmt.Sprintf("contract: marlow-%s\npartner: marlow\napps: [%[1]s]\ncurrency: USD\nzone: UTC\neffective: {from: %s}\n%srules:\n- {id: store, kind: share, of: sale.paid, platform: {rate: 10%%}}\n", app, from.First(), payout))
 	}
+	return strings.Join(texts, "---\n")
+}
+
+func (w *world) agreed(t *testing.T, text string) {
+	t.Helper()
 	if err := agree(t.Context(), w.catalogue, text, time.Date(2025, 12, 2, 15, 0, 0, 0, time.UTC)); err != nil {
 		t.Fatal(err)
 	}
-	return w
 }
 
 func ofMarlow(t *testing.T, w *world, m period.Month) billing.StatementRecord {
@@ -137,6 +148,29 @@ func TestNetTermsOnStatements(t *testing.T) {
 		if want := fmt.Sprintf(`"due":{"lock_on":"%s","statement_on":"%s","due_on":"%s"}`, r.Due.LockOn, r.Due.StatementOn, r.Due.DueOn); !strings.Contains(string(doc), want) {
 			t.Errorf("%s as JSON lacks %s", c.m, want)
 		}
+	}
+	w.checkAll(t)
+}
+
+// TestNetTermsEnd: what is kept stays out of what becomes due, and after net terms ended
+// the page still says when the months under them are paid.
+func TestNetTermsEnd(t *testing.T) {
+	w := newNetTerms(t, "keep: 100.00, "+net45, net45)
+	w.deliver(t, 0, sale("a", "suite", "lakeside", noon(jan, 5), "1000.00"), sale("b", "annex", "lakeside", noon(feb, 6), "200.00"), sale("c", "annex", "lakeside", noon(mar, 6), "100.00"))
+	w.closeMonth(t, jan)
+	w.closeMonth(t, feb)
+	if text := page(t, w, ofMarlow(t, w, feb).ID); !strings.Contains(text, "YOU GET        1,080.00   by bank transfer to ****5501 on Wed 15 Apr 2026\n                            800.00 of it on Mon 16 Mar 2026\n\n") {
+		t.Errorf("100.00 stay on the account:\n%s", text)
+	}
+	w.agreed(t, twoContracts(mar, "keep: 100.00", ""))
+	w.closeMonth(t, mar)
+	r := ofMarlow(t, w, mar)
+	text := page(t, w, r.ID)
+	if !strings.Contains(text, "YOU GET        1,170.00   by bank transfer to ****5501 on Wed 15 Apr 2026\n                            890.00 of it with the next payouts: it is due\n\n") {
+		t.Errorf("January and March are due, February is not:\n%s", text)
+	}
+	if r.Due != nil || len(r.Coming) != 1 || r.PayOn.String() != "2026-04-20" || strings.Contains(text, "Locked on") {
+		t.Errorf("%+v, %+v, paid on %s", r.Due, r.Coming, r.PayOn)
 	}
 	w.checkAll(t)
 }

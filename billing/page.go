@@ -120,7 +120,7 @@ func (s Statement) payText() string {
 		}
 		on = parts[len(parts)-1].on
 	}
-	return fmt.Sprintf("by %s to %s %s", railName(by), account, s.onText(on))
+	return fmt.Sprintf("by %s to %s %s", railName(by), account, onText(on))
 }
 
 // isPaid reports whether the closing balance is paid at all, as far as the page knows.
