@@ -38,6 +38,10 @@ type Standing struct {
 // Place is where a field of the terms stands: in the file, or in the version's document.
 func (s Standing) Place(field string) (line, column int) { return s.said.Place(field) }
 
+// TermsText is the contract as it is written, with an empty line where it says what it
+// corrects: what [pricing.ParseTerms] reads, which knows no other versions.
+func (s Standing) TermsText() string { return s.said.bare }
+
 // Beside is what the documents stand beside.
 func (c Catalogue) Beside(ctx context.Context, docs Documents) (Beside, error) {
 	vs, _, err := c.history(ctx, Query{})

@@ -25,7 +25,7 @@ func (d *Documents) contract(r *reader, n ast.Node, text string, line int) {
 	id, _ := content["contract"].(string)
 	at, _ := place(n)
 	o := Object{Kind: KindContract, ID: id, Corrects: corrects, Content: encode(content),
-		Document: text, File: r.file, Line: at, Terms: terms, start: line, node: n}
+		Document: text, File: r.file, Line: at, Terms: terms, start: line, bare: bare, node: n}
 	if terms != nil {
 		o.Effective, o.Until = terms.From, terms.Until
 		if err := checkID(id); err != nil {

@@ -43,7 +43,8 @@ type Object struct {
 	Line      int
 	Terms     *pricing.Terms // contracts only
 
-	start int // contracts: the line of the file at which the document begins
+	start int    // contracts: the line of the file at which the document begins
+	bare  string // contracts: the document without what is the catalogue's, line for line
 	node  ast.Node
 	refs  []reference
 	idle  []Problem // clauses that nothing acts on: refused in a new version

@@ -24,10 +24,17 @@ import (
 // version, and an open data folder or none.
 type contractCheck struct {
 	name string
-	run  func(ctx context.Context, a *app, in checkInput) (fs []checkFinding, notes []string, err error)
+	run  func(ctx context.Context, a *app, in checkInput) (checked, error)
 }
 
-var contractChecks = []contractCheck{{"compliance", checkCompliance}, {"terms", checkTerms}}
+var contractChecks = []contractCheck{{"compliance", checkCompliance}, {"terms", checkTerms}, {"scenarios", checkScenarios}}
+
+// checked is what one check found.
+type checked struct {
+	findings []checkFinding
+	notes    []string
+	coverage []scenarioCoverage
+}
 
 // checkInput is what is checked: documents, or one version.
 type checkInput struct {
@@ -36,6 +43,10 @@ type checkInput struct {
 	at      time.Time
 	beside  catalogue.Beside
 	review  review.Settings
+
+	cwd       string // of whoever asks
+	scenarios string // the folder of scenarios; empty: those beside each document
+	least     int    // percent of the branches that scenarios must try; 0: none
 }
 
 // checkFinding is one thing that a check found.
@@ -47,33 +58,48 @@ type checkFinding struct {
 	Column  int    `json:"column"`
 	Field   string `json:"field,omitempty"`
 	compliance.Finding
+	Untried []string `json:"untried,omitempty"` // branches of the rule that no scenario takes
 }
 
 // checkReport is what all checks found.
 type checkReport struct {
-	Notice    string         `json:"notice"`
-	Contracts int            `json:"contracts"`
-	Notes     []string       `json:"notes"` // what a reader must know to read the rest
-	Findings  []checkFinding `json:"findings"`
+	Notice    string             `json:"notice"`
+	Contracts int                `json:"contracts"`
+	Notes     []string           `json:"notes"` // what a reader must know to read the rest
+	Findings  []checkFinding     `json:"findings"`
+	Coverage  []scenarioCoverage `json:"coverage"` // by scenarios, of each contract whose scenarios were looked for
 }
 
 func contractCheckCommand(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use: "check FILE|DIR|CONTRACT", Short: "Hold a contract against named rules, other contracts and the house's limits before it is agreed", Args: positional,
-		Example: "  mete contract check contracts/northwind.yaml\n  mete contract check northwind-agreement --json",
+	var scenarios, under string
+	c := &cobra.Command{
+		Use: "check FILE|DIR|CONTRACT", Short: "Hold a contract against named rules, other contracts, the house's limits and its scenarios before it is agreed", Args: positional,
+		Example: "  mete contract check contracts/northwind.yaml\n  mete contract check northwind-agreement --scenarios scenarios/ --json\n  mete contract check contracts/ --fail-under 90%",
 		RunE: func(c *cobra.Command, args []string) error {
+			in := checkInput{at: e.now(), cwd: e.cwd}
+			var err error
+			if in.least, err = percentFlag("--fail-under", under); err != nil {
+				return err
+			}
+			if scenarios != "" {
+				in.scenarios = e.path(scenarios)
+			}
 			docs, err := e.documents(args[0])
 			if err != nil {
 				return usageError(err)
 			}
+			if docs == nil && in.least > 0 && scenarios == "" {
+				return usageError(fmt.Errorf("--fail-under: a recorded contract has no scenarios beside it; name their folder with --scenarios DIR"))
+			}
+			in.docs = docs
 			if docs != nil && e.app == nil && !isDataFolder(e.path(e.dir)) {
 				if err := docs.Check(); err != nil {
 					return usageError(err)
 				}
-				return e.runChecks(c.Context(), nil, checkInput{docs: docs, at: e.now()})
+				return e.runChecks(c.Context(), nil, in)
 			}
 			return e.withApp(c.Context(), options{}, func(ctx context.Context, a *app) error {
-				in := checkInput{docs: docs, at: e.now()}
+				var err error
 				if docs != nil {
 					_, err = a.catalogue.Plan(ctx, *docs)
 				} else {
@@ -86,6 +112,10 @@ func contractCheckCommand(e *env) *cobra.Command {
 			})
 		},
 	}
+	f := c.Flags()
+	f.StringVar(&scenarios, "scenarios", "", "folder of the scenarios that try the contract (default: those beside each document)")
+	f.StringVar(&under, "fail-under", "", "block when scenarios try less of a contract, such as 90%, or fail")
+	return c
 }
 
 // documents are those of the file or folder, nil if the word names neither.
@@ -126,7 +156,7 @@ func (a *app) waitingVersion(ctx context.Context, contract string) (*catalogue.V
 }
 
 func (e *env) runChecks(ctx context.Context, a *app, in checkInput) error {
-	r := checkReport{Notice: compliance.Notice, Findings: []checkFinding{}, Notes: []string{}, Contracts: 1}
+	r := checkReport{Notice: compliance.Notice, Findings: []checkFinding{}, Notes: []string{}, Coverage: []scenarioCoverage{}, Contracts: 1}
 	if in.docs != nil {
 		r.Contracts = 0
 		for _, o := range in.docs.Objects {
@@ -147,12 +177,12 @@ func (e *env) runChecks(ctx context.Context, a *app, in checkInput) error {
 	}
 	blocks := false
 	for _, check := range contractChecks {
-		fs, notes, err := check.run(ctx, a, in)
+		found, err := check.run(ctx, a, in)
 		if err != nil {
 			return fmt.Errorf("check %s: %w", check.name, err)
 		}
-		r.Notes = append(r.Notes, notes...)
-		for _, f := range fs {
+		r.Notes, r.Coverage = append(r.Notes, found.notes...), append(r.Coverage, found.coverage...)
+		for _, f := range found.findings {
 			f.Check = check.name
 			blocks = blocks || f.Blocks
 			r.Findings = append(r.Findings, f)
@@ -187,36 +217,36 @@ func (in checkInput) standing() []catalogue.Standing {
 }
 
 // checkTerms is the review of package review.
-func checkTerms(_ context.Context, _ *app, in checkInput) (out []checkFinding, notes []string, err error) {
+func checkTerms(_ context.Context, _ *app, in checkInput) (out checked, err error) {
 	for _, s := range in.standing() {
 		for _, f := range review.Contract(in.beside, s, in.review) {
 			severity := compliance.Flag
 			if f.Blocks {
 				severity = compliance.Block
 			}
-			out = append(out, checkFinding{Blocks: f.Blocks, File: s.File, Version: s.Number, Column: f.Column, Field: f.Field,
+			out.findings = append(out.findings, checkFinding{Blocks: f.Blocks, File: s.File, Version: s.Number, Column: f.Column, Field: f.Field,
 				Finding: compliance.Finding{ID: f.ID, Rule: strings.SplitN(f.ID, "/", 2)[0], Severity: severity, Title: f.Title, Citation: []string{},
 					Contract: s.Terms.Contract, ContractRule: f.Rule, Line: f.Line, What: f.What, Do: f.Do}})
 		}
 	}
-	return out, nil, nil
+	return out, nil
 }
 
 // checkCompliance is the screen of package compliance.
-func checkCompliance(ctx context.Context, a *app, in checkInput) (out []checkFinding, notes []string, err error) {
+func checkCompliance(ctx context.Context, a *app, in checkInput) (out checked, err error) {
 	screened, err := screen(ctx, a, in)
 	if err != nil {
-		return nil, nil, err
+		return out, err
 	}
 	for _, s := range screened {
 		for _, f := range s.Findings {
-			out = append(out, checkFinding{Blocks: f.Severity == compliance.Block, File: s.File, Version: s.Version, Column: in.column(s, f), Finding: f})
+			out.findings = append(out.findings, checkFinding{Blocks: f.Severity == compliance.Block, File: s.File, Version: s.Version, Column: in.column(s, f), Finding: f})
 		}
 	}
 	if len(screened) > 0 && screened[0].Settings.Actor == "" && !screened[0].Settings.CertifiedDeveloper {
-		notes = append(notes, "The marketplace says neither certified_developer nor actor: only the rules for anyone were applied.")
+		out.notes = append(out.notes, "The marketplace says neither certified_developer nor actor: only the rules for anyone were applied.")
 	}
-	return out, notes, nil
+	return out, nil
 }
 
 // column is where the rule of a finding begins in its line.
@@ -251,6 +281,11 @@ func (r checkReport) write(w io.Writer) error {
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintln(w, n)
+	}
+	for _, c := range r.Coverage {
+		if len(c.Scenarios) > 0 {
+			fmt.Fprintf(w, "%s: %d scenarios try %d of %d branches, %d%%\n", c.Contract, len(c.Scenarios), c.Tried, c.Branches, c.Percent)
+		}
 	}
 	_, err := fmt.Fprintf(w, "%d contracts, %d rules: %d block, %d need counsel, %d flagged\n%s\n", r.Contracts, len(compliance.Rules()),
 		count[compliance.Block], count[compliance.Counsel], count[compliance.Flag], r.Notice)

@@ -3,7 +3,9 @@ package scenario
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,57 +38,150 @@ type CoveredBranch struct {
 	By   []string `json:"by,omitempty"`
 }
 
-// Coverage runs the scenarios that lie beside a contract document and name it, and says
-// which of its branches they take. It is what a check of the document alone can ask: the
-// error is about the document; a contract without a scenario is no error, and one with a
-// scenario that fails is told by failed.
-func Coverage(file string, books func() Books) (c CoveredContract, failed []FileReport, err error) {
-	if _, err := readTerms(file); err != nil {
+// Folder is the scenarios of a folder, by the contracts that they name.
+type Folder struct {
+	path  string
+	names map[string][]string // files by the name behind "contract", in order of their paths
+}
+
+// OpenFolder reads which contracts the scenarios of a folder name, those of the folders
+// below it too where below says so. A file that names none is no scenario of a contract,
+// nor is one larger than a scenario may be.
+func OpenFolder(path string, below bool) (Folder, error) {
+	f := Folder{path: path, names: map[string][]string{}}
+	n := 0
+	err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && p != path && !below:
+			return fs.SkipDir
+		case d.IsDir() || filepath.Ext(p) != Ext:
+			return nil
+		}
+		if n++; n > MaxFiles {
+			return fmt.Errorf("more than %d scenarios; name a folder with fewer", MaxFiles)
+		}
+		if info, err := d.Info(); err != nil || info.Size() > maxFile {
+			return err
+		}
+		text, err := readFile(p)
+		if err != nil {
+			return err
+		}
+		for _, name := range namedBy(text) {
+			f.names[name] = append(f.names[name], p)
+		}
+		return nil
+	})
+	if err != nil {
+		return Folder{}, fmt.Errorf("scenarios in %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// namedBy are the contracts that a text names as a scenario does, each once.
+func namedBy(text []byte) []string {
+	var out []string
+	for line := range bytes.Lines(text) {
+		if words := strings.Fields(string(line)); len(words) > 1 && words[0] == "contract" && !slices.Contains(out, words[1]) {
+			out = append(out, words[1])
+		}
+	}
+	return out
+}
+
+// Document is a contract whose scenarios are looked for.
+type Document struct {
+	File   string   // what it is called
+	Text   []byte   // as it is written
+	Names  []string // by which scenarios may name it; it takes the place of files of these names
+	Beside string   // where contracts lie that scenarios name as well and that are not beside them
+}
+
+// Coverage runs the scenarios of the folder that name a contract, and says which of its
+// branches they take: what a check of the document alone can ask. The error is about the
+// document; a contract without a scenario is no error, and scenarios that do not come out
+// as wanted are told by failed.
+func (f Folder) Coverage(d Document, books func() Books) (c CoveredContract, failed []FileReport, err error) {
+	t, err := pricing.ParseTerms(d.File, d.Text)
+	if err != nil {
 		return CoveredContract{}, nil, err
 	}
-	names, err := filepath.Glob(filepath.Join(escaped(filepath.Dir(file)), "*"+Ext))
-	if err != nil {
-		return CoveredContract{}, nil, fmt.Errorf("scenarios beside %s: %w", file, err)
-	}
-	if len(names) > MaxFiles {
-		return CoveredContract{}, nil, fmt.Errorf("%d scenarios beside %s, at most %d are run", len(names), file, MaxFiles)
-	}
-	var reports []FileReport
-	for _, name := range names {
-		text, err := readFile(name)
-		if err != nil {
-			return CoveredContract{}, nil, err
+	c = CoveredContract{File: d.File, Contract: t.Contract}
+	for _, name := range d.Names {
+		for _, file := range f.names[name] {
+			if !slices.Contains(c.Scenarios, file) {
+				c.Scenarios = append(c.Scenarios, file)
+			}
 		}
-		if !isAbout(text, strings.TrimSuffix(filepath.Base(file), contractExt)) {
-			continue
-		}
-		r := runFile(name, books)
+	}
+	slices.Sort(c.Scenarios)
+	by := map[branchKey][]string{}
+	for _, file := range c.Scenarios {
+		r := f.run(file, d, books)
 		if !r.OK() {
 			failed = append(failed, r)
 		}
-		reports = append(reports, r)
-	}
-	for _, x := range covered(reports, []string{file}).Contracts {
-		if x.File == filepath.Clean(file) {
-			c = x
+		taken := map[branchKey]bool{} // a scenario may name the document by two names
+		for _, x := range r.tried {
+			if !slices.Contains(d.Names, strings.TrimSuffix(x.file, contractExt)) {
+				continue
+			}
+			for b := range x.taken {
+				taken[keyOf("", b)] = true
+			}
 		}
+		for k := range taken {
+			by[k] = append(by[k], file)
+		}
+	}
+	for _, b := range t.Branches() {
+		c.Branches = append(c.Branches, CoveredBranch{Rule: b.Rule, Line: b.Line, Text: b.Text, By: by[keyOf("", b.Branch)]})
 	}
 	return c, failed, nil
 }
 
-// escaped is a folder in which a pattern finds nothing but itself.
-func escaped(folder string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(folder)
+// run runs a scenario with the document in place of the file that has its name.
+func (f Folder) run(file string, d Document, books func() Books) FileReport {
+	text, err := readFile(file)
+	if err != nil {
+		return FileReport{File: file, Error: err.Error()}
+	}
+	return RunText(file, text, func(name string) (string, []byte, error) {
+		if slices.Contains(d.Names, name) {
+			return d.File, d.Text, nil
+		}
+		b, err := readFile(filepath.Join(filepath.Dir(file), name+contractExt))
+		if errors.Is(err, fs.ErrNotExist) && d.Beside != "" {
+			b, err = readFile(filepath.Join(d.Beside, name+contractExt))
+		}
+		return name + contractExt, b, err
+	}, books)
 }
 
-// isAbout reports whether a scenario names a contract.
-func isAbout(text []byte, contract string) bool {
-	for line := range bytes.Lines(text) {
-		if words := strings.Fields(string(line)); len(words) > 1 && words[0] == "contract" && words[1] == contract {
-			return true
+// Untried are the rules with a branch that no scenario took, in order of the document.
+func (c CoveredContract) Untried() []UntriedRule {
+	var out []UntriedRule
+	for _, b := range c.Branches {
+		n := len(out) - 1
+		if n < 0 || out[n].Rule != b.Rule {
+			out = append(out, UntriedRule{Rule: b.Rule})
+			n++
+		}
+		out[n].Of++
+		if len(b.By) == 0 {
+			out[n].Branches = append(out[n].Branches, b.Text)
 		}
 	}
-	return false
+	return slices.DeleteFunc(out, func(u UntriedRule) bool { return len(u.Branches) == 0 })
+}
+
+// UntriedRule is a rule and what of it no scenario took.
+type UntriedRule struct {
+	Rule     string
+	Branches []string // what they are called
+	Of       int      // all branches that the rule has
 }
 
 // tried is one contract document of a scenario and the branches that were taken of it.
@@ -100,6 +195,10 @@ type tried struct {
 type branchKey struct {
 	file, rule, outcome, name string
 	at                        int
+}
+
+func keyOf(file string, b pricing.Branch) branchKey {
+	return branchKey{file, b.Rule, b.Outcome, b.Name, b.At}
 }
 
 // covered puts together what scenarios took of their contracts, and of others that no
@@ -117,8 +216,7 @@ func covered(files []FileReport, documents []string) Covered {
 			}
 			c[path].Scenarios = append(c[path].Scenarios, f.File)
 			for b := range t.taken {
-				k := branchKey{path, b.Rule, b.Outcome, b.Name, b.At}
-				by[k] = append(by[k], f.File)
+				by[keyOf(path, b)] = append(by[keyOf(path, b)], f.File)
 			}
 		}
 	}
@@ -141,7 +239,7 @@ func covered(files []FileReport, documents []string) Covered {
 			for _, b := range t.Branches() {
 				x.Branches = append(x.Branches, CoveredBranch{
 					Rule: b.Rule, Line: b.Line, Text: b.Text,
-					By: by[branchKey{path, b.Rule, b.Outcome, b.Name, b.At}],
+					By: by[keyOf(path, b.Branch)],
 				})
 			}
 		}
@@ -186,8 +284,12 @@ func (c CoveredContract) Counts() (taken, all int) {
 
 // Percent is the part of the branches that were taken, in whole percent rounded down, so
 // that 100 means all of them. Without a branch it is 100.
-func (c Covered) Percent() int {
-	taken, all := c.Counts()
+func (c Covered) Percent() int { return percent(c.Counts()) }
+
+// Percent is that of the contract alone.
+func (c CoveredContract) Percent() int { return percent(c.Counts()) }
+
+func percent(taken, all int) int {
 	if all == 0 {
 		return 100
 	}

@@ -27,7 +27,12 @@ func TestCoverageOfOneContract(t *testing.T) {
 		"b.txt":      "contract shop\nmonth 2026-01\n  sale.paid 10.00 USD\nwant\n  sales 10.00\n",
 		"c.txt":      "contract other\nmonth 2026-01\n",
 	})
-	c, failed, err := Coverage(filepath.Join(dir, "shop.yaml"), nil)
+	folder, err := OpenFolder(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := Document{File: filepath.Join(dir, "shop.yaml"), Text: []byte(shop), Names: []string{"shop"}}
+	c, failed, err := folder.Coverage(doc, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,8 +50,12 @@ func TestCoverageOfOneContract(t *testing.T) {
 	if got := strings.ReplaceAll((Covered{[]CoveredContract{c}}).String(), dir+"/", ""); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if _, _, err := Coverage(filepath.Join(dir, "gone.yaml"), nil); err == nil {
-		t.Error("coverage of a document that is not there")
+	doc.Text = []byte("contract: shop\n")
+	if _, _, err := folder.Coverage(doc, nil); err == nil {
+		t.Error("coverage of a document that is no contract")
+	}
+	if _, err := OpenFolder(filepath.Join(dir, "gone"), false); err == nil {
+		t.Error("a folder that is not there")
 	}
 }
 

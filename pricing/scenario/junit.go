@@ -55,12 +55,11 @@ func (r Report) WriteJUnit(w io.Writer) error {
 		switch {
 		case f.OK():
 		case f.Error != "":
-			line, _, _ := strings.Cut(f.Error, "\n")
-			c.Error = &junitMessage{line, f.Difference()}
+			c.Error = &junitMessage{f.Why(), f.Difference()}
 			s.Errors++
 			all.Errors++
 		default:
-			c.Failure = &junitMessage{f.firstDifference(), f.Difference()}
+			c.Failure = &junitMessage{f.Why(), f.Difference()}
 			s.Failures++
 			all.Failures++
 		}
@@ -78,8 +77,12 @@ func (r Report) WriteJUnit(w io.Writer) error {
 	return err
 }
 
-// firstDifference is the first row that is not as wanted, in one line.
-func (f FileReport) firstDifference() string {
+// Why is in one line what is not as wanted, the first of it; empty when the file is OK.
+func (f FileReport) Why() string {
+	if f.Error != "" {
+		line, _, _ := strings.Cut(f.Error, "\n")
+		return line
+	}
 	for _, m := range f.Months {
 		for _, r := range m.Rows {
 			if !r.OK {
