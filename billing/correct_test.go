@@ -59,6 +59,7 @@ func TestCorrectedOrNot(t *testing.T) {
 			always.closeMonth(t, m)
 		}
 		corrected.checkAll(t)
+		corrected.explainAll(t)
 		checkStatements(t, corrected, seen)
 		if d := differ(corrected.lines(t), always.lines(t)); d != nil {
 			t.Fatalf("a correction is not what the terms would have come to:\n%s", strings.Join(d, "\n"))

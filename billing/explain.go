@@ -9,10 +9,9 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"mete/catalogue"
 	"mete/metering"
 	"mete/money"
-	"mete/period"
+	"mete/pricing"
 )
 
 // Explanation is one line of a statement down to its events and up to its postings.
@@ -25,6 +24,8 @@ type Explanation struct {
 	Events    []metering.Accepted `json:"events,omitempty"`
 	More      bool                `json:"more,omitempty"`   // there are more events than were asked for
 	Others    []string            `json:"others,omitempty"` // contracts that could share the line's sales, and why this one does
+	Was       *Side               `json:"was,omitempty"`    // of a difference: what the closed month had come to
+	Is        *Side               `json:"is,omitempty"`     // and what it comes to with it
 	zone      *time.Location
 }
 
@@ -46,22 +47,25 @@ func (c *Closer) Explain(ctx context.Context, id StatementID, number, limit int)
 	if l.Contract != "" {
 		x.Terms = fmt.Sprintf("%s v%d, rule %s (%s)", l.Contract, l.Version, l.Rule, l.Kind)
 	}
-	t := tracer{Closer: c, snapshots: map[period.Month]*catalogue.Snapshot{}}
+	status, err := c.Store.Month(ctx, r.Month)
+	if err != nil {
+		return x, err
+	}
+	if x.Was, x.Is, err = c.sides(ctx, l, status); err != nil {
+		return x, fmt.Errorf("explain %s line %d: %w", id, number, err)
+	}
+	t := c.tracer(status.Manifest)
 	if x.Others, err = t.others(ctx, l); err != nil {
 		return x, fmt.Errorf("explain %s: %w", id, err)
 	}
 	if limit == 0 || l.Adjustment != "" || len(l.Events.Types) == 0 { // a rule that follows others has no events of its own
 		return x, nil
 	}
-	status, err := c.Store.Month(ctx, r.Month)
-	if err != nil {
-		return x, err
-	}
 	if status.Manifest == nil {
 		return x, fmt.Errorf("explain %s: the month's manifest is missing: %w", id, ErrNotFound)
 	}
 	span := metering.Span{Start: l.Events.Period.Start, End: l.Events.Period.End, UpTo: status.Manifest.Cutoff, Apps: l.Events.Apps}
-	if l.Section == Corrections {
+	if l.Section == Corrections && !x.amended() { // other terms are a difference of all events, also of those in time
 		before, err := c.Store.Month(ctx, r.Month.Add(-1))
 		if err != nil {
 			return x, err
@@ -102,13 +106,9 @@ func (x Explanation) WriteText(w io.Writer) error {
 	}
 	if len(l.Derivation) > 0 {
 		fmt.Fprintln(b, "\n  The arithmetic")
-		sum := decimal.Zero
-		for _, s := range l.Derivation {
-			sum = sum.Add(s.Is)
-			fmt.Fprintf(b, "    %s%s × %s =%s\n", pad(s.What, 44), left(money.Group(s.Of.String()), 17), pad(s.Times.String(), 8), left(money.Group(s.Is.String()), 18))
-		}
-		fmt.Fprintf(b, "    %s%s\n", pad("sum; "+l.roundedText(), 44), left(money.Group(sum.String()), 48))
+		writeSteps(b, l.Derivation, l.roundedText())
 	}
+	x.writeSides(b)
 	for _, n := range l.Notes {
 		fmt.Fprintf(b, "  note: %s\n", n)
 	}
@@ -118,6 +118,16 @@ func (x Explanation) WriteText(w io.Writer) error {
 	fmt.Fprintf(b, "\n  Booked in %s\n", x.Entry)
 	x.writeEvents(b)
 	return b.Flush()
+}
+
+// writeSteps writes steps and their sum.
+func writeSteps(b *bufio.Writer, steps []pricing.Step, rounded string) {
+	sum := decimal.Zero
+	for _, s := range steps {
+		sum = sum.Add(s.Is)
+		fmt.Fprintf(b, "    %s%s × %s =%s\n", pad(s.What, 44), left(money.Group(s.Of.String()), 17), pad(s.Times.String(), 8), left(money.Group(s.Is.String()), 18))
+	}
+	fmt.Fprintf(b, "    %s%s\n", pad("sum; "+rounded, 44), left(money.Group(sum.String()), 48))
 }
 
 // roundedText says how the sum of the steps became the amount. What quality moves is the

@@ -22,7 +22,17 @@ import (
 // there is none. Where no line says it, the event is priced alone, as its month would
 // price it, and what pricing says of it is the answer.
 func (c *Closer) TraceEvent(ctx context.Context, e metering.Accepted) ([]string, error) {
-	t := tracer{Closer: c, snapshots: map[period.Month]*catalogue.Snapshot{}}
+	months, err := c.Store.Months(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var newest *Manifest
+	for _, s := range months {
+		if s.Manifest != nil {
+			newest = s.Manifest
+		}
+	}
+	t := c.tracer(newest)
 	snap, err := c.Catalogue.Current(ctx)
 	if err != nil {
 		return nil, err
@@ -59,7 +69,22 @@ func (c *Closer) TraceEvent(ctx context.Context, e metering.Accepted) ([]string,
 // reads once.
 type tracer struct {
 	*Closer
-	snapshots map[period.Month]*catalogue.Snapshot
+	by        *Manifest // of the close whose view counts: it knows corrections of terms of closed months
+	snapshots map[seenBy]*catalogue.Snapshot
+}
+
+// seenBy is a month, and the month whose close looks at it; zero: its own.
+type seenBy struct{ month, by period.Month }
+
+// tracer sees closed months as a close did, under the terms that were corrected by then.
+func (c *Closer) tracer(by *Manifest) tracer {
+	return tracer{Closer: c, by: by, snapshots: map[seenBy]*catalogue.Snapshot{}}
+}
+
+// of is the tracer with the view of another close.
+func (t tracer) of(by *Manifest) tracer {
+	t.by = by
+	return t
 }
 
 // lines are the statement lines that rest on the event.
@@ -81,7 +106,7 @@ func (t tracer) lines(ctx context.Context, e metering.Accepted, app partner.App)
 			if l.Adjustment != "" || !inSelection(l.Events, e) || s.Partner != app.Partner && len(l.Events.Apps) > 0 {
 				continue
 			}
-			is, err := t.behind(ctx, l, e)
+			is, err := t.of(status.Manifest).behind(ctx, l, e)
 			if err != nil {
 				return nil, err
 			}
@@ -263,17 +288,24 @@ func (t tracer) verdicts(ctx context.Context, e metering.Accepted) ([]verdict, e
 }
 
 func (t tracer) snapshot(ctx context.Context, status MonthStatus) (*catalogue.Snapshot, error) {
-	if s, ok := t.snapshots[status.Month]; ok {
+	k := seenBy{month: status.Month}
+	if t.by != nil {
+		k.by = t.by.Month
+	}
+	if s, ok := t.snapshots[k]; ok {
 		return s, nil
 	}
 	var s *catalogue.Snapshot
 	var err error
-	if status.Manifest != nil {
-		s, err = t.Catalogue.FromRefs(ctx, status.Manifest.Catalogue)
-	} else {
+	switch {
+	case status.Manifest == nil:
 		s, err = t.Catalogue.At(ctx, status.Month.Last(), time.Time{})
+	case t.by == nil || t.by.Month.Before(status.Month):
+		s, err = t.Catalogue.FromRefs(ctx, status.Manifest.Catalogue)
+	default:
+		s, err = t.correctedCatalogue(ctx, *status.Manifest, *t.by)
 	}
-	t.snapshots[status.Month] = s
+	t.snapshots[k] = s
 	return s, err
 }
 
