@@ -320,7 +320,7 @@ func (r *run) lateAppeals(ctx context.Context) ([]Appeal, error) {
 type ScorecardView struct {
 	State   string            `json:"state"` // provisional | frozen
 	Card    pricing.Scorecard `json:"scorecard"`
-	Now     pricing.Scorecard `json:"corrected"` // with what was accepted after it was frozen
+	Now     pricing.Scorecard `json:"corrected"` // with what was accepted after it was frozen, and the certification by facts that came since
 	Appeals []Appeal          `json:"appeals"`
 }
 
@@ -351,8 +351,13 @@ func (c *Closer) Scorecard(ctx context.Context, id partner.AppID, m period.Month
 	if i < 0 {
 		return v, frozen, fmt.Errorf("no contract in force in %s has app %s, so it has no scorecard: %w", m, id, ErrNotFound)
 	}
-	now, err := r.corrected(ctx, m, cards[i:i+1])
-	if err != nil {
+	now := cards[i : i+1]
+	if frozen {
+		if now, err = r.redated(ctx, m, now); err != nil {
+			return v, frozen, err
+		}
+	}
+	if now, err = r.corrected(ctx, m, now); err != nil {
 		return v, frozen, err
 	}
 	v.Card, v.Now = cards[i], now[0]

@@ -20,8 +20,8 @@ import (
 const maxFactsShown = 100
 
 // CertificationView is how an app's certification stands at the end of a day, why, and
-// what contracts make of it. It is of all that is stored by now; what a closed month was
-// priced with lies in its scorecard.
+// what contracts make of it. It is of all that is stored by now, in closed months too:
+// what came late for them the next close prices forward.
 type CertificationView struct {
 	App         partner.AppID       `json:"app"`
 	Name        string              `json:"name"`
@@ -161,11 +161,16 @@ func (r *run) outcomes(ctx context.Context, id partner.AppID, on period.Date) ([
 	return out, nil
 }
 
-// cardOf is an app's scorecard: frozen, or of the month so far; nil if it has none.
+// cardOf is an app's scorecard: frozen, with the certification that facts give it by
+// now, or of the month so far; nil if it has none.
 func (r *run) cardOf(ctx context.Context, m period.Month, id partner.AppID) (*pricing.Scorecard, error) {
 	cards, err := r.Store.Scorecards(ctx, m)
-	if err == nil && len(cards) == 0 {
+	switch {
+	case err != nil:
+	case len(cards) == 0:
 		cards, err = r.scorecards(ctx, m)
+	default:
+		cards, err = r.redated(ctx, m, cards)
 	}
 	if err == nil {
 		cards, err = r.corrected(ctx, m, cards)

@@ -517,6 +517,7 @@ type pricer struct {
 	start   period.Month                               // of the walk
 	after   map[string][]pricing.Total                 // by contract, at the end of the month before
 	fresh   map[SaleRef]map[string]pricing.Attribution // made in this walk, by sale and contract/rule
+	before  *usageReader                               // at the cutoff of the last close; nil: not asked yet
 }
 
 // pricer begins a walk at the first month that late events reach, with no totals yet.
@@ -526,14 +527,19 @@ func (r *run) pricer(late lateEvents) *pricer {
 }
 
 // cards are the scorecards that a month is priced with: frozen, or, while it is being
-// closed, as they will be, with what appeals changed since. A shadow is not scored.
+// closed, as they will be, with what appeals and late facts of certifications changed
+// since. A shadow is not scored.
 func (p *pricer) cards(ctx context.Context, m period.Month) ([]pricing.Scorecard, error) {
 	if p.reader.shadow {
 		return nil, nil
 	}
 	cards, err := p.Store.Scorecards(ctx, m)
-	if err == nil && len(cards) == 0 && !p.kept() {
+	switch {
+	case err != nil:
+	case len(cards) == 0 && !p.kept():
 		cards, err = p.scorecards(ctx, m)
+	case m != p.manifest.Month || !p.kept(): // its own cards were frozen with what it knows
+		cards, err = p.redated(ctx, m, cards)
 	}
 	if err != nil {
 		return nil, err

@@ -84,7 +84,8 @@ func (cs corrections) reach(m period.Month, g catalogue.ScopeGroup) bool {
 }
 
 // say gives a difference its cause where terms were corrected: those of its contract, or
-// else of another one that moved its totals. Late events that came along stay in it.
+// else of another one that moved its totals. What came late and moved the line along
+// with it stays in it.
 func (cs corrections) say(l *Line, m period.Month, late bool) {
 	if len(cs.all) == 0 {
 		return
@@ -97,12 +98,12 @@ func (cs corrections) say(l *Line, m period.Month, late bool) {
 			texts[i] = c.String()
 		}
 		cause := "corrected terms: " + strings.Join(texts, "; ")
-		if late && l.Count != 0 {
+		if late {
 			cause += "; " + l.Cause
 		}
 		l.Cause = cause
 		l.Derivation[0].What = "recomputed under the corrected terms"
-	case l.Count == 0:
+	case l.Count == 0 && !late:
 		l.Cause = fmt.Sprintf("corrected terms or late events moved the tiers or refunds that %s was priced at", m)
 		l.Derivation[0].What = "recomputed"
 	}

@@ -10,8 +10,8 @@ import (
 const Engine = "mete-3"
 
 // secondEngine is the one before. What it closed is derived again as it did it: with one
-// certification for a whole month, that of its end, which no exception extended; and
-// closed months stay under the terms that their manifests name, also when these had been
+// certification for a whole month, that of its end, which no exception extended and no
+// fact moved that came after the close; and closed months stay under the terms that their manifests name, also when these had been
 // corrected since.
 const secondEngine = "mete-2"
 
@@ -28,7 +28,11 @@ const firstEngine = "mete-1"
 
 func (r *run) first() bool { return r.manifest.Engine == firstEngine }
 
-func (r *run) undated() bool { return r.first() || r.manifest.Engine == secondEngine }
+func (r *run) undated() bool { return undated(r.manifest.Engine) }
+
+// undated reports whether the engine knew one certification of a month, that of its end
+// as the close knew it.
+func undated(engine string) bool { return engine == firstEngine || engine == secondEngine }
 
 // derives reports whether months of the engine can be derived again by this one.
 func derives(engine string) bool {

@@ -35,6 +35,8 @@ type usageReader struct {
 	kept   map[spanKey]*spanUsage
 	facts  map[int64][]metering.Transaction // of all time before an instant
 	leads  map[leadsKey]*leadBook
+
+	standing map[int64]standingFacts // before an instant
 }
 
 // forget lets go of all that was kept.
@@ -42,6 +44,7 @@ func (r *usageReader) forget() {
 	clear(r.kept)
 	clear(r.facts)
 	clear(r.leads)
+	clear(r.standing)
 }
 
 // sees reports whether the reader shows what came from the environment, which it
@@ -69,7 +72,7 @@ type spanUsage struct {
 }
 
 func newUsageReader(store metering.Store, cutoff metering.Cutoff) *usageReader {
-	return &usageReader{store: store, cutoff: cutoff, kept: map[spanKey]*spanUsage{}, facts: map[int64][]metering.Transaction{}, leads: map[leadsKey]*leadBook{}}
+	return &usageReader{store: store, cutoff: cutoff, kept: map[spanKey]*spanUsage{}, facts: map[int64][]metering.Transaction{}, leads: map[leadsKey]*leadBook{}, standing: map[int64]standingFacts{}}
 }
 
 // span reads the usage and facts of a period.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"mete/catalogue"
 	"mete/metering"
 	"mete/money"
 	"mete/partner"
@@ -27,6 +26,7 @@ type lateEvents struct {
 	first   period.Month                   // of all apps; the month that is closed when nothing is late
 	apps    map[partner.AppID]period.Month // first month reached
 	appeals []Appeal                       // of closed months, accepted since; they reach months as events do
+	since   metering.Cutoff                // of the last close; nil: there is none
 }
 
 // reach says that something late reaches an app from a month on.
@@ -56,6 +56,7 @@ func (r *run) lateEvents(ctx context.Context) (lateEvents, error) {
 		return late, nil
 	}
 	earliest, last := closed[0].Month, closed[len(closed)-1]
+	late.since = last.Manifest.Cutoff
 	var end time.Time
 	for _, b := range r.manifest.Bounds {
 		end = later(end, b.Start)
@@ -98,10 +99,15 @@ func (p *pricer) reprice(ctx context.Context, m period.Month, out *outcome) erro
 	if err != nil {
 		return err
 	}
-	snap := p.snapshots[m]
+	var recertified map[partner.AppID]string
+	if len(groups) > 0 {
+		if recertified, err = p.recertified(ctx, m); err != nil {
+			return err
+		}
+	}
 	for i := range groups {
 		was := old[groups[i].Group]
-		lines, barred, err := p.differences(m, snap, was, groups[i])
+		lines, barred, err := p.differences(m, was, groups[i], recertified)
 		if err != nil {
 			return fmt.Errorf("group %s: %w", groups[i].Group, err)
 		}
@@ -119,7 +125,8 @@ func (p *pricer) reprice(ctx context.Context, m period.Month, out *outcome) erro
 // differences are the lines that bring a group's posted month to what it comes to now,
 // and apart from them those that late limits bar: the contracts' own, or the
 // marketplace's as the month's manifest has it.
-func (p *pricer) differences(m period.Month, snap *catalogue.Snapshot, was, now Priced) (lines []Line, barred []pricing.Line, err error) {
+func (p *pricer) differences(m period.Month, was, now Priced, recertified map[partner.AppID]string) (lines []Line, barred []pricing.Line, err error) {
+	snap := p.snapshots[m]
 	var inForce []*pricing.Terms
 	terms := map[string]*pricing.Terms{}
 	for _, v := range snap.ContractsIn(m) {
@@ -140,12 +147,13 @@ func (p *pricer) differences(m period.Month, snap *catalogue.Snapshot, was, now 
 	var all []Line
 	var amounts []pricing.Line
 	for _, k := range slices.SortedFunc(maps.Keys(keys), compareKeys) {
-		l, differs, err := difference(posted[k], current[k], p.late.cause(m, current[k], posted[k]))
+		cause, certain := p.cause(m, current[k], posted[k], recertified)
+		l, differs, err := difference(posted[k], current[k], cause)
 		if err != nil {
 			return nil, nil, err
 		}
 		if differs {
-			p.amended.say(&l, m, p.late.count > 0)
+			p.amended.say(&l, m, p.late.count > 0 && l.Count != 0 || certain)
 			l = l.under(terms[k.Contract])
 			all, amounts = append(all, l), append(amounts, l.Line)
 		}

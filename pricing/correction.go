@@ -56,6 +56,21 @@ func (c Scorecard) Correct(appeal, measure, value string) (Scorecard, error) {
 	return c, nil
 }
 
+// Certified is the scorecard with another certification, of its month's end and of its
+// days. What an appeal decided of the certification stays decided.
+func (c Scorecard) Certified(end Certification, days []Standing) Scorecard {
+	c.Certification, c.Standings = end, days
+	for _, x := range c.Corrections {
+		if !strings.HasPrefix(x.Measure, "certification.") {
+			continue
+		}
+		if err := c.set(x.Measure, x.Is); err != nil {
+			panic(fmt.Sprintf("pricing: internal error: appeal %s: %v", x.Appeal, err)) // it was set before
+		}
+	}
+	return c
+}
+
 func (c *Scorecard) set(measure, value string) error {
 	counts := map[string]*int64{
 		"calls": &c.Calls, "failed": &c.Failed, "slow": &c.Slow, "active_customers": &c.ActiveCustomers, "exceptions.open": &c.ExceptionsOpen,

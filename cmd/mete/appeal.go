@@ -58,6 +58,8 @@ func writeScorecard(w io.Writer, v billing.ScorecardView) error {
 		note := ""
 		if c, ok := was[m[0]]; ok {
 			note = fmt.Sprintf("by appeal %s; measured %s", c.Appeal, c.Was)
+		} else if frozen, ok := v.Card.Measure(m[0]); ok && frozen != value {
+			note = "by facts that came since; frozen as " + frozen
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", m[0], value, note)
 	}
