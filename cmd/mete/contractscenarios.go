@@ -45,6 +45,10 @@ func (f failedScenario) String() string { return f.File + ": " + f.Why }
 // document, or those of the folder that was named. None of it blocks unless it was said
 // how much must be tried: a contract may be right without a scenario.
 func checkScenarios(ctx context.Context, _ *app, in checkInput) (checked, error) {
+	return untilStopped(ctx, in.scenarioFindings)
+}
+
+func (in checkInput) scenarioFindings() (checked, error) {
 	out := checked{}
 	var without []string
 	folders := map[string]scenario.Folder{}
@@ -69,9 +73,6 @@ func checkScenarios(ctx context.Context, _ *app, in checkInput) (checked, error)
 			folders[dir] = f
 		}
 		c, failed, err := folders[dir].Coverage(documentOf(s, in.scenarios != ""), scenarioBooks)
-		if err == nil {
-			err = ctx.Err()
-		}
 		if err != nil {
 			return out, err
 		}

@@ -245,19 +245,29 @@ func TestServeIsInterrupted(t *testing.T) {
 	}
 }
 
-// TestScenariosAreInterrupted stops a run of scenarios that would never end.
+// TestScenariosAreInterrupted stops runs of scenarios that would never end.
 func TestScenariosAreInterrupted(t *testing.T) {
-	dir := folder(t, map[string]string{"fee.yaml": "contract: fee\n"})
+	dir := folder(t, map[string]string{"fee.yaml": `contract: fee
+partner: quill
+apps: [quill-notes]
+currency: USD
+zone: America/New_York
+effective: {from: 2027-01-01}
+rules:
+  - {id: calls, kind: usage_fee, meter: api_calls, price: {model: per_unit, unit: 0.0125}}
+`})
 	pipe := filepath.Join(dir, "fee.txt")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d := &desk{t: t, dir: t.TempDir(), now: "2026-10-02T15:00:00Z"}
-	c := d.start(t, nil, "test", dir)
-	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for the reader
-	if err != nil {
-		t.Fatal(err)
+	for _, command := range [][]string{{"test", dir}, {"contract", "check", dir}} {
+		c := d.start(t, nil, command...)
+		w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for the reader
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.interrupt(stoppedSentence)
+		w.Close()
 	}
-	defer w.Close()
-	c.interrupt(stoppedSentence)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -25,18 +26,11 @@ func testCommand(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var r scenario.Report
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				r, err = scenario.Run(e.path(args[0]), scenarioBooks)
-			}()
-			select {
-			case <-done:
-			case <-c.Context().Done(): // pricing knows no context: it is left behind
+			r, err := untilStopped(c.Context(), func() (scenario.Report, error) { return scenario.Run(e.path(args[0]), scenarioBooks) })
+			switch {
+			case c.Context().Err() != nil:
 				return c.Context().Err()
-			}
-			if err != nil {
+			case err != nil:
 				return usageError(err)
 			}
 			r = r.From(e.cwd)
@@ -57,6 +51,27 @@ func testCommand(e *env) *cobra.Command {
 	f.StringVar(&under, "fail-under", "", "fail when scenarios try less of the contracts, such as 90%")
 	f.StringVar(&junit, "junit", "", "also write a JUnit report to this file; - prints it instead of the text")
 	return c
+}
+
+// untilStopped runs scenarios until they end or the context does. Pricing knows no
+// context: what is stopped is left behind.
+func untilStopped[T any](ctx context.Context, run func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := run()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
 }
 
 // scenarioBooks are books of one scenario: what a close would post, with the reserve of
