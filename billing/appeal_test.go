@@ -68,6 +68,7 @@ func TestAppealComesToTheSame(t *testing.T) {
 			digests = w.digests(t)
 		}
 		w.checkAll(t)
+		w.explainAll(t)
 		sums = append(sums, withoutZeros(w.lines(t)))
 		got, err := w.closer.Appeal(t.Context(), a.ID)
 		if err != nil {
@@ -152,6 +153,7 @@ func TestAppealOfACertificationIsVerified(t *testing.T) {
 		t.Errorf("the adjustment is %d", got)
 	}
 	w.checkAll(t)
+	w.explainAll(t)
 	c := w.copy(t)
 	t.Cleanup(c.remove)
 	if c.exec(t, relationalFile, `DROP TRIGGER appeal_decisions_no_update`, `UPDATE appeal_decisions SET content = json_set(content, '$.value', 'overdue')`) == 0 {

@@ -90,6 +90,7 @@ func TestFeeEarnedOverMonths(t *testing.T) {
 		t.Errorf("the partner gets %s in January, want -190.00: both fees at once", got)
 	}
 	w.checkAll(t)
+	w.explainAll(t)
 	entries := w.entries(t)
 	ledgertest.TestHledger(t, w.db, entries, jan.Last(), feb.Last(), apr.Last())
 }
@@ -131,6 +132,7 @@ rules:
 		t.Errorf("the partner is owed %s, want nothing", got)
 	}
 	w.checkAll(t)
+	w.explainAll(t)
 }
 
 // entries are all entries of the books.
@@ -163,6 +165,7 @@ func TestFeeGivenBack(t *testing.T) {
 			}
 		}
 		w.checkAll(t)
+		w.explainAll(t)
 	})
 	t.Run("by an adjustment", func(t *testing.T) {
 		for _, c := range []struct{ amount, deferred, earned, then string }{
@@ -197,6 +200,7 @@ func TestFeeGivenBack(t *testing.T) {
 				t.Errorf("%s given back: %s earned in the end, want %s", c.amount, got, c.then)
 			}
 			w.checkAll(t)
+			w.explainAll(t)
 		}
 	})
 	t.Run("by another version", func(t *testing.T) {
@@ -215,6 +219,7 @@ func TestFeeGivenBack(t *testing.T) {
 			}
 		}
 		w.checkAll(t)
+		w.explainAll(t)
 	})
 }
 

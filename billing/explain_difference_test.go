@@ -25,7 +25,7 @@ func (w *world) explainAll(t tester) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if l.Section != billing.Corrections {
+			if l.Section != billing.Corrections || l.Adjustment != "" {
 				if x.Was != nil || x.Is != nil {
 					t.Fatalf("%s line %d has two sides and is no difference", s.ID, l.Number)
 				}

@@ -51,6 +51,7 @@ func TestLateLimit(t *testing.T) {
 			t.Errorf("%s: %d on statements, want %d; barred %q, want %q", m, got, step.sum, barred, step.barred)
 		}
 		w.checkAll(t)
+		w.explainAll(t)
 	}
 }
 
@@ -90,6 +91,7 @@ func (w *world) barredBy(t *testing.T, m period.Month) string {
 		out = append(out, l.Contract+" "+l.LineKey.Month.String()+" "+l.Part+" "+l.Amount.Plain())
 	}
 	w.checkAll(t)
+	w.explainAll(t)
 	return strings.Join(out, ", ")
 }
 
@@ -130,6 +132,7 @@ func TestLateLimitOfMarketplace(t *testing.T) {
 	w.agree(t, changed(t, "marketplace: meridian-us", "close: {lag: 3 days}", "close: {lag: 3 days}\neffective: 2026-07-01"))
 	w.closeMonth(t, jan.Add(6))
 	w.checkAll(t)
+	w.explainAll(t)
 	for id, d := range before {
 		if w.digests(t)[id] != d {
 			t.Errorf("%s changed", id)

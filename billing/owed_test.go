@@ -115,6 +115,7 @@ func TestPartnerCollects(t *testing.T) {
 	w.closeMonth(t, mar)
 	w.holds(t, mar, map[ledger.Account]string{ledger.ReceivablePartner("marlow"): "0.00", ledger.PayablePending("marlow"): "38.00", ledger.Cash("manual"): "-140.00"})
 	w.checkAll(t)
+	w.explainAll(t)
 	ledgertest.TestHledger(t, w.db, w.entries(t), jan.Last(), feb.Last(), mar.Last())
 }
 
@@ -139,6 +140,7 @@ func TestSetOff(t *testing.T) {
 	// 900.00 less 90.00, and 18.00 of January's reserve, less 138.00.
 	w.holds(t, mar, map[ledger.Account]string{ledger.ReceivablePartner("marlow"): "0.00", ledger.PayableDue("marlow"): "690.00"})
 	w.checkAll(t)
+	w.explainAll(t)
 	ledgertest.TestHledger(t, w.db, w.entries(t), jan.Last(), feb.Last(), mar.Last())
 }
 
@@ -176,6 +178,7 @@ func TestReceived(t *testing.T) {
 		}
 	}
 	w.checkAll(t)
+	w.explainAll(t)
 	for name, sql := range map[string][]string{
 		"payment deleted":   {`DELETE FROM partner_payments`},
 		"payment altered":   {`UPDATE partner_payments SET content = replace(content, '"155.00"', '"154.00"')`},
@@ -216,6 +219,7 @@ func TestPrincipal(t *testing.T) {
 		}
 		w.holds(t, feb, want)
 		w.checkAll(t)
+		w.explainAll(t)
 		ledgertest.TestHledger(t, w.db, w.entries(t), jan.Last(), feb.Last())
 		lines[presentation] = fmt.Sprint(w.lines(t))
 		if text := page(t, w, marlowJan); presentation == "principal" && !strings.Contains(text, "We collect as your agent or sell in our own name, as agreed.") {

@@ -293,5 +293,6 @@ func TestLateFactTooLate(t *testing.T) {
 			t.Errorf("%s: %d, want %d", c.reference, got, c.want)
 		}
 		w.checkAll(t)
+		w.explainAll(t)
 	}
 }
