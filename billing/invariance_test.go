@@ -192,6 +192,7 @@ func TestLateOrNot(t *testing.T) {
 			seen["closes"] += 2
 		}
 		onTime.checkAll(t)
+		late.explainAll(t)
 		checkStatements(t, late, seen)
 		if d := differ(late.lines(t), onTime.lines(t)); d != nil {
 			t.Fatalf("late delivery changes what is billed:\n%s", strings.Join(d, "\n"))

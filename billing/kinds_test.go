@@ -119,6 +119,7 @@ func TestLateOrNotOfEveryKind(t *testing.T) {
 			onTime.closeMonth(t, m)
 		}
 		late.checkAll(t)
+		late.explainAll(t)
 		checkStatements(t, late, seen)
 		if d := differ(late.lines(t), onTime.lines(t)); d != nil {
 			t.Fatalf("late delivery changes what is billed:\n%s", strings.Join(d, "\n"))
