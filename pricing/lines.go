@@ -3,6 +3,7 @@ package pricing
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -112,7 +113,8 @@ func (p *pricer) line(s *segment, r *Rule, part, scope string, party, payer part
 	key := LineKey{Contract: s.Terms.Contract, Rule: r.ID, Part: part, Scope: scope, Month: p.in.Month, Currency: s.Terms.Currency, Party: party}
 	b := p.lines[key]
 	if b == nil {
-		b = &lineBuilder{
+		b = p.newBuilder()
+		*b = lineBuilder{
 			Line:  Line{LineKey: key, Payer: payer, Events: Selection{Period: s.Period}},
 			order: s.order[r.ID], part: slices.Index(parts, part), digits: s.Terms.Currency.Digits(), taken: p.taken,
 		}
@@ -133,6 +135,34 @@ func (p *pricer) line(s *segment, r *Rule, part, scope string, party, payer part
 		b.Events.Customer = s.Terms.Customer
 	}
 	return b
+}
+
+// How many builders are made at once: ever more, within bounds.
+const (
+	fewBuilders  = 4
+	manyBuilders = 128
+)
+
+func (p *pricer) newBuilder() *lineBuilder {
+	if len(p.builders) == cap(p.builders) {
+		p.builders = make([]lineBuilder, 0, min(max(2*cap(p.builders), fewBuilders), manyBuilders))
+	}
+	p.builders = p.builders[:len(p.builders)+1]
+	return &p.builders[len(p.builders)-1]
+}
+
+// expect makes room for the lines and totals of n more scope instances.
+func (p *pricer) expect(n int) {
+	if n > len(p.lines) && n > fewBuilders {
+		lines := make(map[LineKey]*lineBuilder, len(p.lines)+n)
+		maps.Copy(lines, p.lines)
+		p.lines = lines
+	}
+	if n > len(p.totals) && n > fewBuilders {
+		totals := make(map[totalKey]*Total, len(p.totals)+n)
+		maps.Copy(totals, p.totals)
+		p.totals = totals
+	}
 }
 
 // fewSteps is up to how many steps of a derivation are looked through.

@@ -28,6 +28,7 @@ type pricer struct {
 	sales     map[saleKey]*transaction     // of this month
 	given     []*Attribution               // of this month, in time order
 	lines     map[LineKey]*lineBuilder
+	builders  []lineBuilder           // room for the next ones
 	quality   map[LineKey]*adjustment // beside the share line of the key
 	dated     map[standingKey][]standingSpan
 	pieces    []piece     // scratch of the tier walk

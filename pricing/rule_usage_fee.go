@@ -204,6 +204,7 @@ func (p *pricer) priceUsageFee(s *segment, r *Rule, b *UsageFee) {
 	default:
 		sums = p.usage(s, r, b, b.Meter)
 	}
+	p.expect(len(sums))
 	for _, scope := range sortedKeys(sums) {
 		switch {
 		case b.Price.Model == "percentage":
