@@ -284,10 +284,10 @@ func (r checkReport) write(w io.Writer) error {
 	}
 	for _, c := range r.Coverage {
 		if len(c.Scenarios) > 0 {
-			fmt.Fprintf(w, "%s: %d scenarios try %d of %d branches, %d%%\n", c.Contract, len(c.Scenarios), c.Tried, c.Branches, c.Percent)
+			fmt.Fprintf(w, "%s: %s, %d of %d branches tried, %d%%\n", c.Contract, things(len(c.Scenarios), "scenario"), c.Tried, c.Branches, c.Percent)
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d contracts, %d rules: %d block, %d need counsel, %d flagged\n%s\n", r.Contracts, len(compliance.Rules()),
+	_, err := fmt.Fprintf(w, "%s, %d rules: %d block, %d need counsel, %d flagged\n%s\n", things(r.Contracts, "contract"), len(compliance.Rules()),
 		count[compliance.Block], count[compliance.Counsel], count[compliance.Flag], r.Notice)
 	return err
 }

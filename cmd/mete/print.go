@@ -98,3 +98,11 @@ func (e *env) writeFile(name string, write func(w io.Writer) error) error {
 	}
 	return errors.Join(write(f), f.Close())
 }
+
+// things is a number of things for people: "1 contract", "2 contracts".
+func things(n int, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return groupInt(int64(n)) + " " + of + "s"
+}

@@ -61,9 +61,9 @@ func (a *app) apply(ctx context.Context, e *env, ch catalogue.Changes) error {
 				waiting++
 			}
 		}
-		fmt.Fprintf(w, "%d versions recorded, %d unchanged\n", len(vs), len(ch.Unchanged))
+		fmt.Fprintf(w, "%s recorded, %d unchanged\n", things(len(vs), "version"), len(ch.Unchanged))
 		if waiting > 0 {
-			fmt.Fprintf(w, "%d contracts wait for approval by another person: mete contract list\n", waiting)
+			fmt.Fprintf(w, "%s to be approved by another person: mete contract list\n", things(waiting, "contract"))
 		}
 		return nil
 	})
