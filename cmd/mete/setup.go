@@ -191,6 +191,9 @@ func (a *app) waiting(ctx context.Context, contract string, number int) (catalog
 			return vs[i].Ref, nil
 		}
 	}
+	if number != 0 {
+		return catalogue.Ref{}, fmt.Errorf("%s: %w", catalogue.Ref{Kind: catalogue.KindContract, ID: contract, Number: number}, catalogue.ErrUnknown)
+	}
 	return vs[len(vs)-1].Ref, nil
 }
 
