@@ -55,6 +55,8 @@ type Version struct {
 	State     State      `json:"state,omitempty"`     // set by Catalogue, never stored
 	Decisions []Decision `json:"decisions,omitempty"` // set by Catalogue, stored apart
 	Overrides []Override `json:"overrides,omitempty"` // set by Catalogue, stored apart
+
+	Notifications []Notification `json:"notifications,omitempty"` // set by Catalogue, stored apart
 }
 
 // Person is who did something, and whether the name was proven or merely said.
@@ -130,11 +132,11 @@ type Query struct {
 	UpTo time.Time // recorded at this instant or before
 }
 
-// Store keeps versions and decisions, in one order, for ever. Implementations pass the
+// Store keeps versions, decisions and notifications, in one order, for ever. Implementations pass the
 // tests of package store.
 type Store interface {
-	// CatalogueHead counts the steps taken so far; each RecordVersions, RecordDecision
-	// and RecordOverride is one step.
+	// CatalogueHead counts the steps taken so far; each RecordVersions, RecordDecision,
+	// RecordOverride and RecordNotification is one step.
 	CatalogueHead(ctx context.Context) (int64, error)
 
 	// RecordVersions keeps the versions in one step, all or none, if the head still is
@@ -154,6 +156,14 @@ type Store interface {
 
 	// Overrides are those the query chooses, in the order they were recorded.
 	Overrides(ctx context.Context, q Query) ([]Override, error)
+
+	// RecordNotification keeps a notification in one step if the head still is base, else
+	// fails with ErrConflict. One that says the same as a kept one, but for RecordedAt and
+	// By.Unauthenticated, changes nothing and returns nil.
+	RecordNotification(ctx context.Context, base int64, n Notification) error
+
+	// Notifications are those the query chooses, in the order they were recorded.
+	Notifications(ctx context.Context, q Query) ([]Notification, error)
 
 	// Versions are those the query chooses, in the order they were recorded, without
 	// State and Decisions.
@@ -204,6 +214,15 @@ func (c Catalogue) history(ctx context.Context, q Query) ([]Version, int64, erro
 	for _, o := range os {
 		if i := slices.IndexFunc(vs, func(v Version) bool { return v.Ref == o.Ref }); i >= 0 {
 			vs[i].Overrides = append(vs[i].Overrides, o)
+		}
+	}
+	ns, err := c.Store.Notifications(ctx, q)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, n := range ns {
+		if i := slices.IndexFunc(vs, func(v Version) bool { return v.Ref == n.Ref }); i >= 0 {
+			vs[i].Notifications = append(vs[i].Notifications, n)
 		}
 	}
 	return vs, head, nil

@@ -227,6 +227,63 @@ func (db *DB) Overrides(ctx context.Context, q catalogue.Query) ([]catalogue.Ove
 	return out, rows.Err()
 }
 
+// RecordNotification implements [catalogue.Store].
+func (db *DB) RecordNotification(ctx context.Context, base int64, n catalogue.Notification) error {
+	err := db.tx(ctx, func(tx *sql.Tx) error {
+		var made int
+		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM notifications WHERE kind = $1 AND id = $2 AND number = $3 AND digest = $4
+			AND document_sha256 = $5 AND sheet_sha256 = $6 AND sheet_format = $7 AND notified = $8 AND how = $9 AND notified_on = $10
+			AND notified_by = $11 AND evidence = $12`,
+			string(n.Kind), n.ID, n.Number, n.Digest, n.Document, n.Sheet.SHA256, n.Sheet.Format, n.To, n.How, n.On.String(),
+			n.By.Name, n.Evidence).Scan(&made); err != nil || made > 0 {
+			return err
+		}
+		seq, err := moveCatalogue(ctx, tx, base)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO notifications (seq, kind, id, number, digest, document_sha256, sheet_sha256, sheet_format,
+			notified, how, notified_on, notified_by, unauthenticated, evidence, recorded_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+			seq, string(n.Kind), n.ID, n.Number, n.Digest, n.Document, n.Sheet.SHA256, n.Sheet.Format, n.To, n.How, n.On.String(),
+			n.By.Name, flag(n.By.Unauthenticated), n.Evidence, stamp(n.RecordedAt))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record that the partner was notified of %s: %w", n.Ref, err)
+	}
+	return nil
+}
+
+// Notifications implements [catalogue.Store].
+func (db *DB) Notifications(ctx context.Context, q catalogue.Query) ([]catalogue.Notification, error) {
+	rows, err := db.read.QueryContext(ctx, `SELECT kind, id, number, digest, document_sha256, sheet_sha256, sheet_format, notified, how,
+		notified_on, notified_by, unauthenticated, evidence, recorded_at FROM notifications`+catalogueWhere+` ORDER BY seq`,
+		string(q.Kind), q.ID, stamp(q.UpTo))
+	if err != nil {
+		return nil, fmt.Errorf("notifications: %w", err)
+	}
+	defer rows.Close()
+	var out []catalogue.Notification
+	for rows.Next() {
+		var n catalogue.Notification
+		var on, recorded string
+		var unauthenticated int
+		if err := rows.Scan(&n.Kind, &n.ID, &n.Number, &n.Digest, &n.Document, &n.Sheet.SHA256, &n.Sheet.Format, &n.To, &n.How,
+			&on, &n.By.Name, &unauthenticated, &n.Evidence, &recorded); err != nil {
+			return nil, fmt.Errorf("notifications: %w", err)
+		}
+		n.By.Unauthenticated = unauthenticated == 1
+		var errRecorded error
+		n.RecordedAt, errRecorded = unstamp(recorded)
+		if err := errors.Join(errRecorded, n.On.UnmarshalText([]byte(on))); err != nil {
+			return nil, fmt.Errorf("notification of %s: %w", n.Ref, err)
+		}
+		out = append(out, n)
+	}
+	return out, rows.Err()
+}
+
 // manyRefs is from where a whole kind is read instead of version by version.
 const manyRefs = 20
 

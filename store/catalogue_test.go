@@ -21,10 +21,10 @@ func TestCatalogueStore(t *testing.T) {
 func emptyCatalogue(t *testing.T, db *DB) catalogue.Store {
 	t.Helper()
 	guards := map[string][]string{
-		"sqlite":   {`DROP TRIGGER IF EXISTS overrides_no_delete`, `DROP TRIGGER IF EXISTS decisions_no_delete`, `DROP TRIGGER IF EXISTS catalogue_versions_no_delete`},
-		"postgres": {`DROP TRIGGER IF EXISTS overrides_append_only ON overrides`, `DROP TRIGGER IF EXISTS decisions_append_only ON decisions`, `DROP TRIGGER IF EXISTS catalogue_versions_append_only ON catalogue_versions`},
+		"sqlite":   {`DROP TRIGGER IF EXISTS notifications_no_delete`, `DROP TRIGGER IF EXISTS overrides_no_delete`, `DROP TRIGGER IF EXISTS decisions_no_delete`, `DROP TRIGGER IF EXISTS catalogue_versions_no_delete`},
+		"postgres": {`DROP TRIGGER IF EXISTS notifications_append_only ON notifications`, `DROP TRIGGER IF EXISTS overrides_append_only ON overrides`, `DROP TRIGGER IF EXISTS decisions_append_only ON decisions`, `DROP TRIGGER IF EXISTS catalogue_versions_append_only ON catalogue_versions`},
 	}[db.engine.name]
-	for _, q := range append(guards, `DELETE FROM overrides`, `DELETE FROM decisions`, `DELETE FROM catalogue_versions`, `UPDATE catalogue_head SET seq = 0`) {
+	for _, q := range append(guards, `DELETE FROM notifications`, `DELETE FROM overrides`, `DELETE FROM decisions`, `DELETE FROM catalogue_versions`, `UPDATE catalogue_head SET seq = 0`) {
 		if _, err := db.write.ExecContext(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,12 @@ func TestCatalogueLife(t *testing.T) {
 			Role: catalogue.RoleLegal, Reason: "r", At: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)}); err != nil {
 			t.Fatal(err)
 		}
-		for _, q := range []string{`UPDATE overrides SET reason = 'none'`, `DELETE FROM overrides`, `UPDATE catalogue_versions SET document = ''`, `DELETE FROM catalogue_versions`,
+		if err := db.RecordNotification(ctx, head+1, catalogue.Notification{Ref: snap.Refs()[0], To: "ops", How: "e-mail", On: period.Date{Year: 2026, Month: 10, Day: 1},
+			By: catalogue.Person{Name: "bo"}, RecordedAt: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), Document: "d",
+			Sheet: catalogue.Sheet{Format: "md", SHA256: strings.Repeat("0", 64)}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range []string{`UPDATE notifications SET notified = 'eve'`, `DELETE FROM notifications`, `UPDATE overrides SET reason = 'none'`, `DELETE FROM overrides`, `UPDATE catalogue_versions SET document = ''`, `DELETE FROM catalogue_versions`,
 			`UPDATE decisions SET decided_by = 'eve'`, `DELETE FROM decisions`} {
 			if _, err := db.write.ExecContext(ctx, q); err == nil || !strings.Contains(err.Error(), "append-only") {
 				t.Errorf("%s: %v, want it refused", q, err)

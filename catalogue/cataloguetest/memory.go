@@ -21,6 +21,7 @@ type Memory struct {
 	versions  []catalogue.Version
 	decisions []catalogue.Decision
 	overrides []catalogue.Override
+	notified  []catalogue.Notification
 }
 
 var _ catalogue.Store = (*Memory)(nil)
@@ -118,6 +119,40 @@ func (m *Memory) Overrides(_ context.Context, q catalogue.Query) ([]catalogue.Ov
 	for _, o := range m.overrides {
 		if chosen(q, o.Ref, o.At) {
 			out = append(out, o)
+		}
+	}
+	return out, nil
+}
+
+// RecordNotification implements [catalogue.Store].
+func (m *Memory) RecordNotification(_ context.Context, base int64, n catalogue.Notification) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, made := range m.notified {
+		made.RecordedAt, made.By.Unauthenticated = n.RecordedAt, n.By.Unauthenticated
+		if made == n {
+			return nil
+		}
+	}
+	if base != m.head {
+		return catalogue.ErrConflict
+	}
+	if i := m.find(n.Ref); i < 0 || m.versions[i].Digest != n.Digest {
+		return fmt.Errorf("%s: %w", n.Ref, catalogue.ErrUnknown)
+	}
+	m.notified = append(m.notified, n)
+	m.head++
+	return nil
+}
+
+// Notifications implements [catalogue.Store].
+func (m *Memory) Notifications(_ context.Context, q catalogue.Query) ([]catalogue.Notification, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []catalogue.Notification
+	for _, n := range m.notified {
+		if chosen(q, n.Ref, n.RecordedAt) {
+			out = append(out, n)
 		}
 	}
 	return out, nil

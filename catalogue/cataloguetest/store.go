@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,6 +38,7 @@ func TestStore(t *testing.T, open func(t *testing.T) catalogue.Store) {
 	t.Run("repeat and conflict", func(t *testing.T) { testRepeat(t, open(t)) })
 	t.Run("decisions", func(t *testing.T) { testDecisions(t, open(t)) })
 	t.Run("overrides", func(t *testing.T) { testOverrides(t, open(t)) })
+	t.Run("notifications", func(t *testing.T) { testNotifications(t, open(t)) })
 	t.Run("load", func(t *testing.T) { testLoad(t, open(t)) })
 	t.Run("one of many writers", func(t *testing.T) { testWriters(t, open(t)) })
 }
@@ -152,6 +154,60 @@ func testOverrides(t *testing.T, s catalogue.Store) {
 	must(t, err)
 	if !reflect.DeepEqual(ds, []catalogue.Decision{d}) {
 		t.Errorf("decisions %+v, found %+v", ds, ds[0].Screen)
+	}
+}
+
+// Who was told is kept as it was said, once, and every other telling beside it.
+func testNotifications(t *testing.T, s catalogue.Store) {
+	ctx := t.Context()
+	v := version("a", 1, noon)
+	must(t, s.RecordVersions(ctx, 0, []catalogue.Version{v}))
+	n := catalogue.Notification{Ref: v.Ref, To: "ops@northwind.example, “Émile”", How: "e-mail", On: period.Date{Year: 2026, Month: 10, Day: 1},
+		By: catalogue.Person{Name: "bo", Unauthenticated: true}, RecordedAt: noon.Add(time.Minute), Evidence: "ticket 12", Document: "hash",
+		Sheet: catalogue.Sheet{Format: "md", SHA256: strings.Repeat("0123456789abcdef", 4)}}
+	wantConflict(t, s.RecordNotification(ctx, 0, n))
+	must(t, s.RecordNotification(ctx, 1, n))
+	again := n
+	again.RecordedAt, again.By.Unauthenticated = noon.Add(time.Hour), false // tried again later: the answer was lost
+	must(t, s.RecordNotification(ctx, 1, again))
+	wantHead(t, s, 2)
+
+	want := []catalogue.Notification{n}
+	for i, change := range []func(*catalogue.Notification){
+		func(n *catalogue.Notification) { n.To = "legal@northwind.example" },
+		func(n *catalogue.Notification) { n.How = "letter" },
+		func(n *catalogue.Notification) { n.On = n.On.AddDays(7) }, // a reminder
+		func(n *catalogue.Notification) { n.By = catalogue.Person{Name: "cy"} },
+		func(n *catalogue.Notification) { n.Evidence = "" },
+		func(n *catalogue.Notification) { n.Sheet.SHA256 = strings.Repeat("f", 64) },
+		func(n *catalogue.Notification) { n.Sheet.Format = "html" },
+	} {
+		other := n
+		other.RecordedAt = noon.Add(time.Duration(i+2) * time.Minute)
+		change(&other)
+		wantConflict(t, s.RecordNotification(ctx, int64(i)+1, other))
+		must(t, s.RecordNotification(ctx, int64(i)+2, other))
+		want = append(want, other)
+	}
+	wrong := n
+	wrong.Digest, wrong.To = "another", "x@northwind.example"
+	if err := s.RecordNotification(ctx, 9, wrong); err == nil {
+		t.Error("a notification of a digest that no version has was kept")
+	}
+	wantHead(t, s, 9)
+	for q, want := range map[catalogue.Query][]catalogue.Notification{
+		{}:                             want,
+		{ID: "b"}:                      nil,
+		{UpTo: noon}:                   nil,
+		{UpTo: noon.Add(time.Minute)}:  want[:1],
+		{Kind: v.Kind, ID: "a"}:        want,
+		{Kind: catalogue.KindContract}: nil,
+	} {
+		got, err := s.Notifications(ctx, q)
+		must(t, err)
+		if !slices.Equal(got, want) {
+			t.Errorf("notifications of %+v: %+v", q, got)
+		}
 	}
 }
 

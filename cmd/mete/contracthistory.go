@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +13,7 @@ import (
 )
 
 func contractHistoryCommand(e *env) *cobra.Command {
-	return command(e, "history CONTRACT", "All versions of a contract: who proposed, approved, accepted each, and what was found", "mete contract history northwind-agreement",
+	return command(e, "history CONTRACT", "All versions of a contract: who proposed, approved, was notified of and accepted each, and what was found", "mete contract history northwind-agreement",
 		func(ctx context.Context, a *app, args []string) error {
 			vs, err := a.catalogue.History(ctx, catalogue.KindContract, args[0])
 			if err != nil {
@@ -46,23 +45,31 @@ func writeSteps(w io.Writer, v catalogue.Version) error {
 		fmt.Fprintf(w, "  corrects  version %d\n", v.Corrects)
 	}
 	steps := [][]string{{"  proposed", stamp(v.RecordedAt), v.Author.String(), "from " + v.File}}
+	// Steps stand in the order they were recorded; what was recorded at one instant,
+	// decisions first.
+	told := v.Notifications
 	for _, d := range v.Decisions {
-		steps = append(steps, []string{"  " + string(d.Verdict), stamp(d.At), d.By.String(), about(d)})
-		if d.Verdict == catalogue.Approve && !slices.ContainsFunc(v.Decisions, func(o catalogue.Decision) bool { return o.Verdict == catalogue.Reject }) && lastApproval(v, d) {
-			steps = append(steps, []string{"  notified", "not kept", "–", "mete sends the partner no notice; the evidence of the acceptance says what it saw"})
+		for len(told) > 0 && told[0].RecordedAt.Before(d.RecordedAt) {
+			steps, told = append(steps, toldStep(told[0])), told[1:]
 		}
+		steps = append(steps, []string{"  " + string(d.Verdict), stamp(d.At), d.By.String(), about(d)})
+	}
+	for _, n := range told {
+		steps = append(steps, toldStep(n))
+	}
+	if len(v.Notifications) == 0 && (v.State == catalogue.Approved || v.State == catalogue.Accepted) {
+		steps = append(steps, []string{"  not notified", "–", "–", "nobody recorded that the partner was told; mete contract notify does"})
 	}
 	return table(w, []string{"  step", "at", "by", ""}, steps)
 }
 
-// lastApproval reports whether no approval follows.
-func lastApproval(v catalogue.Version, d catalogue.Decision) bool {
-	for i := len(v.Decisions) - 1; i >= 0; i-- {
-		if v.Decisions[i].Verdict == catalogue.Approve {
-			return v.Decisions[i].By == d.By && v.Decisions[i].At.Equal(d.At)
-		}
+// toldStep is the step of one notification.
+func toldStep(n catalogue.Notification) []string {
+	s := fmt.Sprintf("%s, by %s; document SHA-256 %.12s; term sheet (%s) SHA-256 %.12s", n.To, n.How, n.Document, n.Sheet.Format, n.Sheet.SHA256)
+	if n.Evidence != "" {
+		s += "; evidence: " + n.Evidence
 	}
-	return false
+	return []string{"  notified", n.On.String(), n.By.String(), s + "; recorded at " + stamp(n.RecordedAt)}
 }
 
 // about is what a decision rests on, or why it was made.

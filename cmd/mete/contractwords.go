@@ -21,6 +21,19 @@ type saidTerms struct {
 	origin string // for people: which version or document it is
 }
 
+// write writes the term sheet. Its bytes are what a notification names.
+func (s saidTerms) write(w io.Writer, form string) error {
+	return plain.Of(s.terms, s.names).Write(w, form, s.origin+" "+renderNote)
+}
+
+// sheetForm refuses a form that no term sheet has.
+func sheetForm(form string) error {
+	if form != plain.Markdown && form != plain.HTML {
+		return usageError(fmt.Errorf("--format %q: want %s or %s", form, plain.Markdown, plain.HTML))
+	}
+	return nil
+}
+
 // renderNote says what a term sheet is, and what counts.
 const renderNote = "These words are made from the contract's document, which alone counts where the two differ."
 
@@ -31,16 +44,15 @@ func contractRenderCommand(e *env) *cobra.Command {
 		Use: "render FILE|CONTRACT", Short: "Print the term sheet of a contract in plain language, as Markdown or HTML", Args: positional,
 		Example: "  mete contract render northwind-agreement --format html > northwind.html\n  mete contract render contracts/northwind.yaml",
 		RunE: func(c *cobra.Command, args []string) error {
-			if form != plain.Markdown && form != plain.HTML {
-				return usageError(fmt.Errorf("--format %q: want %s or %s", form, plain.Markdown, plain.HTML))
+			if err := sheetForm(form); err != nil {
+				return err
 			}
 			return e.withTerms(c.Context(), args, func(ctx context.Context, a *app, docs *catalogue.Documents) error {
 				said, err := e.said(ctx, a, docs, args[0], number)
 				if err != nil {
 					return usageError(err)
 				}
-				sheet := plain.Of(said.terms, said.names)
-				return e.print(sheet, func(w io.Writer) error { return sheet.Write(w, form, said.origin+" "+renderNote) })
+				return e.print(plain.Of(said.terms, said.names), func(w io.Writer) error { return said.write(w, form) })
 			})
 		},
 	}
@@ -109,7 +121,18 @@ func (a *app) saidVersion(ctx context.Context, contract string, number int) (sai
 	if err != nil {
 		return saidTerms{}, err
 	}
-	return saidTerms{terms, namesOf(beside), fmt.Sprintf("Version %d, %s; digest %s.", v.Number, v.State, v.Digest)}, nil
+	return saidTerms{terms, namesOf(beside), originOf(v)}, nil
+}
+
+// originOf names a version on its term sheet. Of an approved one the sheet stays the
+// same when the partner accepts it, so that what the partner was given and what is
+// printed later can be compared.
+func originOf(v catalogue.Version) string {
+	state := ", " + string(v.State)
+	if v.State == catalogue.Approved || v.State == catalogue.Accepted {
+		state = ""
+	}
+	return fmt.Sprintf("Version %d%s; digest %s.", v.Number, state, v.Digest)
 }
 
 // beside is what contracts stand beside: documents, and what is recorded if a data

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 //	serving       wait until the data folder is served
 //	sql DB TEXT   run a statement in a SQLite file, as no command of mete would
 //	keep NAME RE  put what RE finds in the last output into the variable NAME
+//	sha256 NAME FILE   put the file's SHA-256 into the variable NAME
 //
 // A line that begins with [!clickhouse] is left out over a ClickHouse store, see
 // [TestScriptsOnClickHouse].
@@ -53,6 +55,7 @@ func scripts() testscript.Params {
 			"keep":    scriptKeep,
 			"post":    scriptPost,
 			"serving": scriptServing,
+			"sha256":  scriptSHA256,
 			"sql":     scriptSQL,
 			"world":   scriptWorld,
 		},
@@ -83,6 +86,10 @@ func scriptKeep(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("nothing like %s", args[1])
 	}
 	ts.Setenv(args[0], m[len(m)-1])
+}
+
+func scriptSHA256(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], fmt.Sprintf("%x", sha256.Sum256([]byte(ts.ReadFile(args[1])))))
 }
 
 func scriptServing(ts *testscript.TestScript, _ bool, _ []string) {

@@ -90,7 +90,7 @@ func schemaCommand(e *env) *cobra.Command {
 }
 
 func contractCommand(e *env) *cobra.Command {
-	c := &cobra.Command{Use: "contract", Short: "Check, approve and accept contracts; term sheets, changes, history, fee schedules"}
+	c := &cobra.Command{Use: "contract", Short: "Check, approve and accept contracts, who was told; term sheets, changes, history, fee schedules"}
 	list := command(e, "list", "List contract versions that wait for a decision", "mete contract list",
 		func(ctx context.Context, a *app, _ []string) error {
 			vs, err := a.catalogue.Open(ctx)
@@ -99,7 +99,7 @@ func contractCommand(e *env) *cobra.Command {
 			}
 			return e.print(vs, func(w io.Writer) error { return writeVersions(w, vs) })
 		})
-	c.AddCommand(list, contractHistoryCommand(e), contractApproveCommand(e), contractAcceptCommand(e),
+	c.AddCommand(list, contractHistoryCommand(e), contractApproveCommand(e), contractNotifyCommand(e), contractAcceptCommand(e),
 		contractCheckCommand(e), contractOverrideCommand(e), contractScheduleCommand(e), contractRenderCommand(e), contractDiffCommand(e))
 	return c
 }
@@ -203,6 +203,9 @@ func writeVersions(w io.Writer, vs []catalogue.Version) error {
 		var words []string
 		for _, d := range v.Decisions {
 			words = append(words, fmt.Sprintf("%s by %s on %s", d.Verdict, d.By, d.At.Format(time.DateOnly)))
+		}
+		if told := toldOf(v); told != "" {
+			words = append(words, told)
 		}
 		rows = append(rows, []string{v.ID, fmt.Sprintf("v%d", v.Number), v.From.String(), string(v.State), v.Author.String(), v.Digest[:12], strings.Join(words, "; ")})
 	}

@@ -184,6 +184,7 @@ func TestEveryCommandPrintsJSON(t *testing.T) {
 	run("apply -f " + world + " --dry-run")
 	run("contract list")
 	run("contract approve northwind-agreement --as r.shah")
+	run("contract notify northwind-agreement --to ops@northwind.example --as k.lee")
 	run("contract accept northwind-agreement --by signer --evidence form --as k.lee")
 	run("contract history northwind-agreement")
 	run("contract check " + world)
