@@ -9,6 +9,7 @@ import (
 
 	"mete/compliance"
 	"mete/partner"
+	"mete/period"
 	"mete/pricing"
 )
 
@@ -30,6 +31,7 @@ type Standing struct {
 	Number   int    // the version; of a document the one that says the same, or 0
 	State    State  // of the version; empty: of a document that no version says
 	Corrects int
+	Told     period.Date // when the partner was first told of the version; zero: never
 
 	said   Object
 	digest string
@@ -62,7 +64,7 @@ func (d Documents) beside(vs []Version) (Beside, error) {
 	b := Beside{Facts: w.facts, Market: w.market, Sources: w.sources, Codes: w.codes}
 	for _, list := range w.contracts {
 		for _, v := range list {
-			b.Contracts = append(b.Contracts, Standing{Terms: v.terms, Number: v.Number, State: v.State, Corrects: v.Corrects, said: v.said, digest: v.Digest})
+			b.Contracts = append(b.Contracts, Standing{Terms: v.terms, Number: v.Number, State: v.State, Corrects: v.Corrects, Told: v.FirstTold(), said: v.said, digest: v.Digest})
 		}
 	}
 	for _, o := range d.Objects {
@@ -78,7 +80,7 @@ func (d Documents) beside(vs []Version) (Beside, error) {
 			continue
 		}
 		if b.Contracts[i].digest == s.digest { // the document of that version; else it takes the place of a proposal
-			s.Number, s.State = b.Contracts[i].Number, b.Contracts[i].State
+			s.Number, s.State, s.Told = b.Contracts[i].Number, b.Contracts[i].State, b.Contracts[i].Told
 		}
 		b.Contracts[i] = s
 	}
@@ -87,3 +89,39 @@ func (d Documents) beside(vs []Version) (Beside, error) {
 	})
 	return b, nil
 }
+
+// Notice is what the terms before promise of the notice of other terms, held against
+// when the partner was told.
+type Notice struct {
+	Days     int         // how many; 0: nothing is promised
+	Before   Standing    // the terms that promise it
+	Earliest period.Date // the first day on which the terms begin with that notice
+}
+
+// Notice is what notice of these terms was promised. Nothing is if they are the first,
+// correct others, or begin when those before are over. As long as nobody is recorded as
+// told, the earliest day is counted from the day on.
+func (b Beside) Notice(s Standing, on period.Date) Notice {
+	var n Notice
+	if s.Corrects > 0 {
+		return n
+	}
+	for _, o := range b.Contracts { // in order of beginning: the last one counts
+		if o.Terms.Contract == s.Terms.Contract && o.Terms.From.Before(s.Terms.From) && (o.State == Accepted || o.State == "") {
+			n.Before = o
+		}
+	}
+	was := n.Before.Terms
+	if was == nil || was.Notice == 0 || !was.Until.IsZero() && !s.Terms.From.Before(was.Until) {
+		return Notice{}
+	}
+	n.Days = was.Notice
+	if !s.Told.IsZero() {
+		on = s.Told
+	}
+	n.Earliest = on.AddDays(n.Days)
+	return n
+}
+
+// Short reports whether terms that begin on the day begin with less notice.
+func (n Notice) Short(from period.Date) bool { return n.Days > 0 && from.Before(n.Earliest) }

@@ -138,6 +138,17 @@ func (v Version) approvedAt() time.Time {
 	return time.Time{}
 }
 
+// FirstTold is the first day on which the partner was told, zero if nobody was.
+func (v Version) FirstTold() period.Date {
+	var first period.Date
+	for _, n := range v.Notifications {
+		if first.IsZero() || n.On.Before(first) {
+			first = n.On
+		}
+	}
+	return first
+}
+
 func isSHA256(s string) bool {
 	b, err := hex.DecodeString(s)
 	return err == nil && len(b) == 32 && s == strings.ToLower(s)

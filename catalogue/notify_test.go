@@ -142,3 +142,54 @@ func TestOnlyAcceptanceBringsTermsIntoForce(t *testing.T) {
 		t.Errorf("open %+v, %v", open, err)
 	}
 }
+
+// The notice that counts is that of the terms before: the last accepted ones that begin
+// earlier and go on until then.
+func TestNotice(t *testing.T) {
+	w := newWorld(t, base)
+	ctx := t.Context()
+	promise := func(days string, more ...string) string {
+		return contract(append([]string{"rules:", "notice: " + days + "\nrules:"}, more...)...)
+	}
+	w.agree(w.apply(promise("30 days"))[0])
+	v2 := w.apply(promise("60 days", "2026-02-01", "2026-06-01"))[0] // only proposed
+	v3 := w.apply(promise("5 days", "2026-02-01", "2026-07-01"))[0]  // waits, too
+	fix := w.apply(contract("rules:", "notice: 40 days\ncorrects: 1\nrules:", "15%", "16%"))[0]
+	on := period.Date{Year: 2026, Month: 6, Day: 10}
+	notice := func(v catalogue.Version) (catalogue.Notice, catalogue.Standing) {
+		t.Helper()
+		b, err := w.Beside(ctx, catalogue.Documents{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(b.Contracts, func(s catalogue.Standing) bool { return s.Number == v.Number })
+		return b.Notice(b.Contracts[i], on), b.Contracts[i]
+	}
+	want := func(v catalogue.Version, days, before int, earliest string) {
+		t.Helper()
+		n, s := notice(v)
+		if n.Days != days || n.Before.Number != before || n.Earliest.String() != earliest || n.Short(s.Terms.From) != (days > 0 && s.Terms.From.String() < earliest) {
+			t.Errorf("version %d: %d days by version %d, from %s on, want %d, %d, %s", v.Number, n.Days, n.Before.Number, n.Earliest, days, before, earliest)
+		}
+	}
+	want(v2, 30, 1, "2026-07-10")
+	want(v3, 30, 1, "2026-07-10") // version 2 promises nothing yet
+	for _, p := range []catalogue.Person{grace, linus} {
+		if _, err := w.Approve(ctx, v3.Ref, p, day1.Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reminder, first := told(v3, time.Date(2026, 6, 5, 15, 0, 0, 0, time.UTC)), told(v3, time.Date(2026, 6, 6, 15, 0, 0, 0, time.UTC))
+	first.On = period.Date{Year: 2026, Month: 6, Day: 1} // written down later
+	for _, n := range []catalogue.Notification{reminder, first} {
+		if _, err := w.Notify(ctx, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(v3, 30, 1, "2026-07-01") // counted from the first telling: just in time
+	w.agree(v2)
+	want(v3, 60, 2, "2026-07-31")
+	want(fix, 0, 0, "")
+	w.agree(fix)
+	want(v2, 40, fix.Number, "2026-07-20") // corrected terms promise what they say
+}

@@ -403,6 +403,8 @@ func TestRetroactiveTerms(t *testing.T) {
 		{"more in reserve", contract(t, from, share), contract(t, from+"payout: {reserve: {rate: 5%, release_after: 90 days}}\n", share), "2026-10-02", "reserve"},
 		{"a larger smallest payout", contract(t, from+"payout: {minimum: 25}\n", share), contract(t, from+"payout: {minimum: 50}\n", share), "2026-10-02", "smallest payout"},
 		{"a longer late limit", contract(t, from+"late_limit_months: 1\n", share), contract(t, from+"late_limit_months: 2\n", share), "2026-10-02", "late events"},
+		{"less notice", contract(t, from+"notice: 30 days\n", share), contract(t, from+"notice: 10 days\n", share), "2026-10-02", "less notice"},
+		{"more notice", contract(t, from, share), contract(t, from+"notice: 10 days\n", share), "2026-10-02", ""},
 		{"another class", contract(t, from, share), contract(t, from, strings.Replace(share, "marketplace", "value_added", 1)), "2026-10-02", "cannot be shown"},
 		{"another rounding", contract(t, from, share), contract(t, from+"rounding: {mode: up}\n", share), "2026-10-02", "rounding"},
 	} {

@@ -79,6 +79,8 @@ func worsePayout(old, now *pricing.Terms) string {
 		return "more is kept in reserve, or longer"
 	case old.LateLimit > 0 && (now.LateLimit == 0 || now.LateLimit > old.LateLimit), old.NamesLimit != now.NamesLimit:
 		return "late events may be charged for longer"
+	case now.Notice < old.Notice:
+		return "less notice of other terms is promised"
 	}
 	return ""
 }

@@ -102,6 +102,9 @@ func (c *contract) read(o *object) {
 	if f, ok := o.get("late_limit_months"); ok {
 		t.LateLimit, t.NamesLimit = f.whole(0, 120)
 	}
+	if f, ok := o.get("notice"); ok {
+		t.Notice = readNotice(f)
+	}
 	if f, ok := o.get("payout"); ok {
 		c.readPayout(f)
 	}
@@ -115,6 +118,17 @@ func (c *contract) read(o *object) {
 	}
 	c.checkFX(o)
 	o.done()
+}
+
+// maxNotice bounds the notice of other terms, in days.
+const maxNotice = 366
+
+func readNotice(f value) int {
+	d, ok := f.duration()
+	if ok && (d.Days == 0 || d.Days > maxNotice) {
+		f.bad(fmt.Sprintf("%s is no length of notice", d), fmt.Sprintf("count days, from 1 to %d, such as 30 days", maxNotice))
+	}
+	return d.Days
 }
 
 func readApps(f value) []partner.AppID {

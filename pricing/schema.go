@@ -137,6 +137,7 @@ func Schema() []byte {
 			"places": described("decimals kept; the currency's if left out", schema{"type": "integer", "minimum": 0, "maximum": 4}),
 		}),
 		"late_limit_months": described("older differences are not charged to the partner; 0: none; the marketplace's if left out; never bars what we owe", schema{"type": "integer", "minimum": 0, "maximum": 120}),
+		"notice":            pattern("the partner is told of other terms so many days before they begin; its acceptance waives that, and is needed in any case", `^[0-9]{1,3} days?$`),
 		"payout": object1("when what was earned may be paid", schema{
 			"minimum": numberSchema("smallest payout"),
 			"keep":    numberSchema("stays on the account; what is due above it is paid"),

@@ -31,8 +31,9 @@ type Terms struct {
 	Processor    string             `json:"processor"`       // who takes the customers' money for us
 	FX           *FX                `json:"fx,omitempty"`    // nil: amounts in other currencies are not priced
 	Round        Rounding           `json:"round"`
-	LateLimit    int                `json:"late_limit_months"` // 0: none; see LateLimitIn
-	NamesLimit   bool               `json:"-"`                 // the document names a late limit, be it 0; left out of the JSON, which holds the document
+	LateLimit    int                `json:"late_limit_months"`     // 0: none; see LateLimitIn
+	NamesLimit   bool               `json:"-"`                     // the document names a late limit, be it 0; left out of the JSON, which holds the document
+	Notice       int                `json:"notice_days,omitempty"` // other terms are told of so many days before they begin; 0: nothing is promised
 	Payout       PayoutTerms        `json:"payout"`
 	Rules        []Rule             `json:"rules"`
 	Restart      bool               `json:"restart,omitempty"` // tiers: restart

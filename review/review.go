@@ -45,6 +45,7 @@ const (
 	TimeGap     = "time-gap"     // nothing is in force for some days
 	TimeOverlap = "time-overlap" // two contracts or versions are agreed for the same days
 	TimeOver    = "time-over"    // the terms end before today
+	ShortNotice = "notice"       // the terms begin with less notice than was promised
 	DueDays     = "due-days"     // another contract on the same statement is due on another day
 	Unreachable = "unreachable"  // a step or condition that nothing can reach
 	NeverUsed   = "never-applies"
@@ -54,6 +55,7 @@ const (
 
 var titles = map[string]string{
 	TimeGap: "Days without terms", TimeOverlap: "Days with two terms", TimeOver: "Terms that are over",
+	ShortNotice: "Less notice than was promised",
 	DueDays:     "Another due day on the same statement",
 	Unreachable: "A step or condition that nothing reaches", NeverUsed: "A rule that never applies",
 	TakeRate: "The platform takes more than the ceiling", Length: "More than a page of terms",
@@ -72,6 +74,7 @@ type reviewer struct {
 func Contract(b catalogue.Beside, s catalogue.Standing, set Settings) []Finding {
 	r := &reviewer{b: b, s: s, t: s.Terms, set: set}
 	r.time()
+	r.notice()
 	for i := range r.t.Rules {
 		r.reach(i)
 		r.steps(i)

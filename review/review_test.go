@@ -78,6 +78,15 @@ func TestFindings(t *testing.T) {
 		{"time-gap", "effective.from", "from 2026-06-01 to 2026-06-30 no contract of northwind is in force",
 			contract("a", "from: 2026-01-01, until: 2026-06-01", "", sales) + contract("b", "from: 2026-07-01", "", sales),
 			contract("a", "from: 2026-01-01, until: 2026-07-01", "", sales) + contract("b", "from: 2026-07-01", "", sales)},
+		{"notice", "effective.from", "a (c.yaml) promises 30 days of notice, and these terms begin on 2026-10-31: nobody recorded that the partner was told; told today, 2026-10-02, it would have that notice from 2026-11-01 on",
+			contract("a", open, "notice: 30 days\n", sales) + contract("a", "from: 2026-10-31", "", sales),
+			contract("a", open, "notice: 30 days\n", sales) + contract("a", "from: 2026-11-01", "", sales)},
+		{"notice", "effective.from", "a (c.yaml) promises 1 day of notice, and these terms begin on 2026-10-02",
+			contract("a", open, "notice: 1 day\n", sales) + contract("a", "from: 2026-10-02", "notice: 2 days\n", sales), // those before promise, not these
+			contract("a", open, "", sales) + contract("a", "from: 2026-10-02", "notice: 2 days\n", sales)},
+		{"notice", "effective.from", "a (c.yaml) promises 30 days of notice",
+			contract("a", "from: 2026-01-01, until: 2026-10-11", "notice: 30 days\n", sales) + contract("a", "from: 2026-10-10", "", sales),
+			contract("a", "from: 2026-01-01, until: 2026-10-10", "notice: 30 days\n", sales) + contract("a", "from: 2026-10-10", "", sales)}, // they are over
 		{"time-overlap", "effective.from", "they cut it short",
 			contract("a", "from: 2026-01-01, until: 2027-01-01", "", sales) + contract("a", "from: 2026-12-01", "", sales),
 			contract("a", "from: 2026-01-01", "", sales) + contract("a", "from: 2026-12-01", "", sales)},

@@ -88,6 +88,22 @@ func (r *reviewer) versions() {
 	}
 }
 
+// notice looks at how long before these terms begin the partner was told of them, or
+// can be. What the partner accepted is waived.
+func (r *reviewer) notice() {
+	n := r.b.Notice(r.s, r.set.On)
+	if r.s.State == catalogue.Accepted || r.set.On.IsZero() || !n.Short(r.t.From) {
+		return
+	}
+	told := fmt.Sprintf("nobody recorded that the partner was told; told today, %s, it would have", r.set.On)
+	if !r.s.Told.IsZero() {
+		told = fmt.Sprintf("the partner was told on %s and has", r.s.Told)
+	}
+	r.find(ShortNotice, "", "effective.from", fmt.Sprintf("%s promises %s of notice, and these terms begin on %s: %s that notice from %s on",
+		name(n.Before), pricing.Duration{Days: n.Days}, r.t.From, told, n.Earliest),
+		fmt.Sprintf("begin on %s or later; or ask the partner to accept them as they are, which waives the notice: without its acceptance they are not in force in any case", n.Earliest))
+}
+
 // gapOfPartner looks for days before these terms on which no contract of the partner is
 // in force, though one was earlier.
 func (r *reviewer) gapOfPartner(all []span) {

@@ -19,12 +19,16 @@ func contractHistoryCommand(e *env) *cobra.Command {
 			if err != nil {
 				return usageError(err)
 			}
+			noticed, err := a.noticed(ctx, e)
+			if err != nil {
+				return err
+			}
 			return e.print(vs, func(w io.Writer) error {
 				if err := writeVersions(w, vs); err != nil {
 					return err
 				}
 				for _, v := range vs {
-					if err := writeSteps(w, v); err != nil {
+					if err := writeSteps(w, v, noticed(v)); err != nil {
 						return err
 					}
 				}
@@ -34,8 +38,9 @@ func contractHistoryCommand(e *env) *cobra.Command {
 		})
 }
 
-// writeSteps says what happened to one version, step by step.
-func writeSteps(w io.Writer, v catalogue.Version) error {
+// writeSteps says what happened to one version, step by step; notice is what is to be
+// said of the notice that the partner had.
+func writeSteps(w io.Writer, v catalogue.Version, notice string) error {
 	until := "open"
 	if !v.Until.IsZero() {
 		until = "until " + v.Until.String() + " (exclusive)"
@@ -43,6 +48,9 @@ func writeSteps(w io.Writer, v catalogue.Version) error {
 	fmt.Fprintf(w, "\nversion %d, %s: from %s, %s\n  digest    %s\n", v.Number, v.State, v.From, until, v.Digest)
 	if v.Corrects > 0 {
 		fmt.Fprintf(w, "  corrects  version %d\n", v.Corrects)
+	}
+	if err := writeNotice(w, "notice    ", notice); err != nil {
+		return err
 	}
 	steps := [][]string{{"  proposed", stamp(v.RecordedAt), v.Author.String(), "from " + v.File}}
 	// Steps stand in the order they were recorded; what was recorded at one instant,

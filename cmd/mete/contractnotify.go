@@ -1,17 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"mete/catalogue"
 	"mete/period"
+	"mete/pricing"
 	"mete/pricing/plain"
 )
 
@@ -48,7 +51,16 @@ func contractNotifyCommand(e *env) *cobra.Command {
 			if err != nil {
 				return usageError(err)
 			}
-			return e.print(n, func(w io.Writer) error { return writeNotified(w, n) })
+			noticed, err := a.noticed(ctx, e)
+			if err != nil {
+				return err
+			}
+			return e.print(n, func(w io.Writer) error {
+				if err := writeNotified(w, n); err != nil {
+					return err
+				}
+				return writeNotice(w, "notice      ", noticed(catalogue.Version{Ref: n.Ref}))
+			})
 		})
 	f := c.Flags()
 	f.StringVar(&to, "to", "", "who was told at the partner; better an address of a role than of a person")
@@ -59,6 +71,15 @@ func contractNotifyCommand(e *env) *cobra.Command {
 	f.IntVar(&number, "version", 0, "version (default: the last that is approved and waits for the partner)")
 	required(c, "to", "how")
 	return c
+}
+
+// writeNotice writes what is said of the notice, if anything is.
+func writeNotice(w io.Writer, head, text string) error {
+	if text == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "  %s%s\n", head, text)
+	return err
 }
 
 // toNotify is the version that the partner is told of: the one of that number, or else
@@ -87,17 +108,54 @@ func writeNotified(w io.Writer, n catalogue.Notification) error {
 // toldOf says in a word or two since when the partner knows of a version; "" of one
 // that is not approved.
 func toldOf(v catalogue.Version) string {
-	if len(v.Notifications) > 0 {
-		first := v.Notifications[0].On
-		for _, n := range v.Notifications {
-			if n.On.Before(first) {
-				first = n.On
-			}
-		}
-		return "notified on " + first.String()
-	}
-	if v.State == catalogue.Approved || v.State == catalogue.Accepted {
+	switch {
+	case len(v.Notifications) > 0:
+		return "notified on " + v.FirstTold().String()
+	case v.State == catalogue.Approved || v.State == catalogue.Accepted:
 		return "not notified"
 	}
 	return ""
+}
+
+// noticed says of versions whether the notice is kept that the terms before promised;
+// "" where none was.
+func (a *app) noticed(ctx context.Context, e *env) (func(catalogue.Version) string, error) {
+	b, err := a.beside(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	today := period.DateOf(e.now(), cmp.Or(b.Market.Zone, time.UTC))
+	return func(v catalogue.Version) string {
+		for _, s := range b.Contracts {
+			if s.Terms.Contract == v.ID && s.Number == v.Number {
+				return noticeOf(s, b.Notice(s, today))
+			}
+		}
+		return ""
+	}, nil
+}
+
+func noticeOf(s catalogue.Standing, n catalogue.Notice) string {
+	if n.Days == 0 {
+		return ""
+	}
+	accepted, short := s.State == catalogue.Accepted, n.Short(s.Terms.From)
+	text := fmt.Sprintf("%s promised by version %d: ", pricing.Duration{Days: n.Days}, n.Before.Number)
+	told := fmt.Sprintf("told on %s, %s before these terms: ", s.Told, pricing.Duration{Days: s.Told.DaysUntil(s.Terms.From)})
+	if !s.Told.Before(s.Terms.From) {
+		told = fmt.Sprintf("told on %s, not before these terms begin: ", s.Told)
+	}
+	switch {
+	case s.Told.IsZero() && accepted:
+		return text + "not notified; waived by the partner's acceptance"
+	case s.Told.IsZero() && short:
+		return text + fmt.Sprintf("not notified; told today, the partner would have it from %s on; its acceptance waives that", n.Earliest)
+	case s.Told.IsZero():
+		return text + fmt.Sprintf("notify the partner by %s", s.Terms.From.AddDays(-n.Days))
+	case short && accepted:
+		return text + told + "short, and waived by the partner's acceptance"
+	case short:
+		return text + told + fmt.Sprintf("short; the partner has it from %s on, or waives it by its acceptance", n.Earliest)
+	}
+	return text + told + "kept"
 }

@@ -177,7 +177,16 @@ func (a *app) decided(ctx context.Context, e *env, v catalogue.Version, err erro
 	if err := a.refresh(ctx); err != nil {
 		return err
 	}
-	return e.print(v, func(w io.Writer) error { return writeVersions(w, []catalogue.Version{v}) })
+	noticed, err := a.noticed(ctx, e)
+	if err != nil {
+		return err
+	}
+	return e.print(v, func(w io.Writer) error {
+		if err := writeVersions(w, []catalogue.Version{v}); err != nil {
+			return err
+		}
+		return writeNotice(w, "notice: ", noticed(v))
+	})
 }
 
 // waiting is the version of a contract that waits for a decision.

@@ -26,6 +26,7 @@ presentation: agent
 processor: stripe
 rounding: {per: line, mode: half_even, places: 1}
 late_limit_months: 6
+notice: 30 days
 payout: {minimum: 25.00, keep: 10.00, due: {period: quarter, lock_after: 1 month, pay_after: 15 days}, reserve: {rate: 5%, of: earned, release_after: 90 days}, setoff: false}
 tiers: restart
 rules:

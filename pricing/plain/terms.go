@@ -40,6 +40,10 @@ func (w *writer) agreement() {
 	} else {
 		w.say("tiers", "Running totals of an earlier version go on under these terms.")
 	}
+	if t.Notice > 0 {
+		days := pricing.Duration{Days: t.Notice}.String()
+		w.say("notice", "The marketplace tells the partner of other terms at least %s before they begin. They are in force only if the partner accepts them; an acceptance waives what is missing of the notice.", days).is("the notice of other terms", days)
+	}
 	if len(t.Rules) > 1 {
 		w.say("order", "Its rules, in this order: %s.", codes(ruleIDs(t))).is("the order of the rules", codes(ruleIDs(t)))
 	}
