@@ -4,9 +4,9 @@
 //
 // People write YAML documents. [Catalogue.Plan] says what they would change and what
 // is wrong with them, [Catalogue.Apply] records it, [Catalogue.Approve] and
-// [Catalogue.Accept] bring a contract into force, and a [Snapshot] is what was in
-// force, for pricing. A snapshot names its versions, and the same names give the same
-// snapshot for ever.
+// [Catalogue.Accept] bring a contract into force, [Catalogue.Notify] records that the
+// partner was told of it, and a [Snapshot] is what was in force, for pricing. A snapshot
+// names its versions, and the same names give the same snapshot for ever.
 //
 // An approval is screened by package compliance and keeps what was found.
 //

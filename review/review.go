@@ -1,6 +1,6 @@
 // Package review holds a contract against what it stands beside: the partner's other
-// contracts in time, what can reach its rules and steps, how much of a sale the platform
-// takes, and how long its terms are to read.
+// contracts in time, the notice that was promised, what can reach its rules and steps,
+// how much of a sale the platform takes, and how long its terms are to read.
 //
 // What it finds is for whoever writes the contract. It refuses to know law, which package
 // compliance holds, and what may be approved: it stops nobody. It asks for no time and
