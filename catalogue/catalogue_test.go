@@ -388,6 +388,10 @@ func TestDecisions(t *testing.T) {
 	w.wantRefused(err, "accept contract sched version 1: no evidence is given; say where the partner's acceptance can be read, such as a signed document's number")
 	_, err = w.Accept(ctx, v.Ref, catalogue.Acceptance{By: nora, At: later.Add(-time.Minute)})
 	w.wantRefused(err, "accept contract sched version 1: grace approved it at 2026-01-02T16:00:00Z, after the acceptance; check the time")
+	_, err = w.Accept(ctx, v.Ref, catalogue.Acceptance{By: ada, At: later.Add(time.Hour), RecordedBy: grace, Evidence: "DocuSign 114"})
+	w.wantRefused(err, "accept contract sched version 1: ada is its author, and the partner accepts; name the person at the partner")
+	_, err = w.Accept(ctx, v.Ref, catalogue.Acceptance{By: grace, At: later.Add(time.Hour), Evidence: "DocuSign 114"})
+	w.wantRefused(err, "accept contract sched version 1: grace approved it inside, and the partner accepts; name the person at the partner")
 	v, err = w.Accept(ctx, v.Ref, catalogue.Acceptance{By: nora, At: later.Add(time.Hour), RecordedBy: grace, RecordedAt: later.Add(2 * time.Hour), Evidence: "DocuSign 114"})
 	if err != nil || v.State != catalogue.Accepted {
 		t.Fatalf("accepted: %v, %v", v.State, err)

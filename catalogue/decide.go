@@ -153,6 +153,14 @@ func may(v Version, d Decision, all []Version) (why, how string) {
 			return d.By.Name + " is its author, and nobody approves their own proposal", "ask another person"
 		}
 	case Accept:
+		if d.By.Name == v.Author.Name {
+			return d.By.Name + " is its author, and the partner accepts", "name the person at the partner"
+		}
+		for _, made := range v.Decisions {
+			if made.Verdict == Approve && made.By.Name == d.By.Name {
+				return d.By.Name + " approved it inside, and the partner accepts", "name the person at the partner"
+			}
+		}
 		for _, made := range v.Decisions {
 			if made.Verdict == Approve && d.At.Before(made.At) {
 				return fmt.Sprintf("%s approved it at %s, after the acceptance", made.By.Name, made.At.Format(time.RFC3339)), "check the time"
