@@ -30,8 +30,11 @@ type past struct {
 	events                 int // of each month
 }
 
-// The past of benchSimulate: a year of a large marketplace.
-var pastYear = past{months: 12, partners: 1000, apps: 20, events: 1_000_000}
+// The pasts of benchSimulate: a year of a marketplace, and of a large one.
+var (
+	pastYear  = past{months: 12, partners: 100, apps: 20, events: 100_000}
+	largeYear = past{months: 12, partners: 1000, apps: 20, events: 1_000_000}
+)
 
 const (
 	pastLate    = 200 // one event in so many comes after its month was closed
@@ -45,7 +48,10 @@ var pastStart = period.Month{Year: 2026, Month: time.January}
 // benchSimulate prices a year of a marketplace again under other terms for every
 // partner, from events in the embedded store, those that came after their month was
 // closed included. On the way it closes the twelve months.
-func benchSimulate(ctx context.Context, _ bool, emit func(Result)) error {
+func benchSimulate(ctx context.Context, long bool, emit func(Result)) error {
+	if long {
+		return largeYear.run(ctx, emit)
+	}
 	return pastYear.run(ctx, emit)
 }
 

@@ -43,7 +43,7 @@ func benchmarks() []benchmark {
 		{"memory", "what a worker holds while backlogs of two sizes are drained", benchMemory},
 		{"phi", "the price of the PHI guard", benchPHI},
 		{"pricing", "priced lines a second on one core, beside exact fractions", benchPricing},
-		{"simulate", "a year of 1,000 partners priced again under other terms, and its months closed", benchSimulate},
+		{"simulate", "a year of events priced again under other terms for every partner, and its months closed", benchSimulate},
 		{"ledger", "entries booked a second on SQLite and PostgreSQL, one by one and together", benchLedger},
 	}
 }
