@@ -518,6 +518,8 @@ type pricer struct {
 	after   map[string][]pricing.Total                 // by contract, at the end of the month before
 	fresh   map[SaleRef]map[string]pricing.Attribution // made in this walk, by sale and contract/rule
 	before  *usageReader                               // at the cutoff of the last close; nil: not asked yet
+
+	trial bool // nothing of it is kept, nor a digest of what it was priced from
 }
 
 // pricer begins a walk at the first month that late events reach, with no totals yet.
@@ -589,7 +591,11 @@ func (p *pricer) month(ctx context.Context, m period.Month, old map[string]Price
 		for _, k := range keys {
 			p.dirty[k] = true
 		}
-		out = append(out, Priced{Close: p.manifest.Month, Month: m, Group: g.ID, Input: in.Digest(), Result: res})
+		x := Priced{Close: p.manifest.Month, Month: m, Group: g.ID, Result: res}
+		if !p.trial {
+			x.Input = in.Digest()
+		}
+		out = append(out, x)
 	}
 	p.after = after
 	return out, nil

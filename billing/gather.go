@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"mete/catalogue"
@@ -27,8 +28,11 @@ var factTypes = []string{
 var leadTypes = []string{metering.LeadQualified, metering.LeadConverted, metering.LeadCancelled}
 
 // usageReader reads usage at one cutoff. A span is read once for all apps and kept,
-// because most contracts ask for the same month in one of a few zones.
+// because most contracts ask for the same month in one of a few zones. Several may ask at
+// once; what one reads, the others wait for.
 type usageReader struct {
+	mu sync.Mutex // over what is kept, held while it is read
+
 	store  metering.Store
 	cutoff metering.Cutoff
 	shadow bool // read what came from a sandbox as if it were real, and nothing else
@@ -41,6 +45,8 @@ type usageReader struct {
 
 // forget lets go of all that was kept.
 func (r *usageReader) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	clear(r.kept)
 	clear(r.facts)
 	clear(r.leads)
@@ -67,6 +73,7 @@ type spanUsage struct {
 
 	// What customers did with any app, made when it is first asked for: cells, calls
 	// apart, and positions in facts.
+	customers     sync.Once
 	customerCells map[partner.CustomerID][]metering.Usage
 	customerFacts map[partner.CustomerID][]int32
 }
@@ -77,6 +84,8 @@ func newUsageReader(store metering.Store, cutoff metering.Cutoff) *usageReader {
 
 // span reads the usage and facts of a period.
 func (r *usageReader) span(ctx context.Context, p period.Period) (*spanUsage, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	key := spanKey{p.Start.UnixMicro(), p.End.UnixMicro()}
 	if got, ok := r.kept[key]; ok {
 		return got, nil
@@ -120,6 +129,8 @@ func (r *usageReader) until(ctx context.Context, end time.Time, types []string) 
 
 // factsUntil reads the facts of all time and apps before an instant, once.
 func (r *usageReader) factsUntil(ctx context.Context, end time.Time) ([]metering.Transaction, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	key := end.UnixMicro()
 	if got, ok := r.facts[key]; ok {
 		return got, nil
@@ -179,7 +190,7 @@ func (s *spanUsage) of(apps []partner.AppID, also map[partner.CustomerID]bool) (
 		at = append(at, s.byApp[a]...)
 	}
 	if len(also) > 0 {
-		s.indexCustomers()
+		s.customers.Do(s.indexCustomers)
 	}
 	for c := range also {
 		at = append(at, s.customerFacts[c]...)
@@ -198,9 +209,6 @@ func (s *spanUsage) of(apps []partner.AppID, also map[partner.CustomerID]bool) (
 }
 
 func (s *spanUsage) indexCustomers() {
-	if s.customerCells != nil {
-		return
-	}
 	s.customerCells, s.customerFacts = map[partner.CustomerID][]metering.Usage{}, map[partner.CustomerID][]int32{}
 	for _, us := range s.cells {
 		for _, u := range us {
@@ -230,6 +238,8 @@ type leadBook struct {
 
 // leadsUntil folds the leads of all time before an instant, once for all groups.
 func (r *usageReader) leadsUntil(ctx context.Context, end time.Time, snap *catalogue.Snapshot) (*leadBook, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	key := leadsKey{end.UnixMicro(), snap}
 	if got, ok := r.leads[key]; ok {
 		return got, nil

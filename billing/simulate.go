@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"mete/catalogue"
 	"mete/ledger"
 	"mete/metering"
@@ -236,7 +238,7 @@ func newSimulating(ctx context.Context, old, tried *run, months []period.Month, 
 		if err != nil {
 			return nil, err
 		}
-		p.after, p.only = after, touched
+		p.after, p.only, p.trial = after, touched, true
 	}
 	return w, nil
 }
@@ -268,15 +270,22 @@ func touchedBy(old, tried *run, months []period.Month, terms []catalogue.Object)
 	return touched
 }
 
-// month prices one month both ways, and lets go of what it read.
+// month prices one month both ways at once, and lets go of what it read.
 func (w *simulating) month(ctx context.Context, m period.Month) error {
 	lines := map[accountKey]*[2][]Line{}
 	now := map[stepKey][2]string{}
+	var ways [2][]Priced
+	all, walking := errgroup.WithContext(ctx)
 	for i, p := range []*pricer{w.old, w.tried} {
-		groups, err := p.month(ctx, m, nil)
-		if err != nil {
+		all.Go(func() (err error) {
+			ways[i], err = p.month(walking, m, nil)
 			return err
-		}
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	for i, groups := range ways {
 		w.groups += len(groups)
 		for _, g := range groups {
 			for _, l := range g.Result.Lines {

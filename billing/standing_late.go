@@ -20,6 +20,8 @@ type standingFacts map[partner.AppID][]metering.Transaction
 
 // standingFacts reads them once, up to an instant.
 func (r *usageReader) standingFacts(ctx context.Context, end time.Time) (standingFacts, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if got, ok := r.standing[end.UnixMicro()]; ok {
 		return got, nil
 	}
