@@ -100,7 +100,7 @@ func contractCommand(e *env) *cobra.Command {
 			return e.print(vs, func(w io.Writer) error { return writeVersions(w, vs) })
 		})
 	c.AddCommand(list, contractHistoryCommand(e), contractApproveCommand(e), contractNotifyCommand(e), contractAcceptCommand(e),
-		contractCheckCommand(e), contractOverrideCommand(e), contractScheduleCommand(e), contractRenderCommand(e), contractDiffCommand(e))
+		contractRejectCommand(e), contractCheckCommand(e), contractOverrideCommand(e), contractScheduleCommand(e), contractRenderCommand(e), contractDiffCommand(e))
 	return c
 }
 
@@ -164,6 +164,25 @@ func contractAcceptCommand(e *env) *cobra.Command {
 	f.StringVar(&evidence, "evidence", "", "where the acceptance can be read")
 	f.IntVar(&number, "version", 0, versionUsage)
 	required(c, "by", "evidence")
+	return c
+}
+
+func contractRejectCommand(e *env) *cobra.Command {
+	var number int
+	var reason string
+	c := act(e, "reject CONTRACT", "End a version that is not in force yet, with the reason",
+		`mete contract reject northwind-agreement --reason "Northwind asks for 12%" --as r.shah`,
+		func(ctx context.Context, a *app, by string, args []string) error {
+			ref, err := a.waiting(ctx, args[0], number)
+			if err != nil {
+				return usageError(err)
+			}
+			v, err := a.catalogue.Reject(ctx, ref, catalogue.Person{Name: by, Unauthenticated: true}, reason, e.now())
+			return a.decided(ctx, e, v, err)
+		})
+	c.Flags().StringVar(&reason, "reason", "", "why")
+	c.Flags().IntVar(&number, "version", 0, versionUsage)
+	required(c, "reason")
 	return c
 }
 

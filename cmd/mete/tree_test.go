@@ -260,6 +260,8 @@ func TestEveryCommandPrintsJSON(t *testing.T) {
 	})
 	collects := " --dir " + filepath.Join(t.TempDir(), "direct")
 	run("apply -f " + direct + " --as k.lee" + collects)
+	run("apply -f " + folder(t, map[string]string{"c.yaml": "contract: d\npartner: quill\ncurrency: USD\nzone: UTC\neffective: {from: 2026-11-01}\nrules: [{id: l, kind: fixed_fee, class: listing, due: once, amount: 9.00}]\n"}) + " --as k.lee" + collects)
+	run("contract reject d --reason twice --as r.shah" + collects)
 	run("contract approve c --as r.shah" + collects)
 	run("contract accept c --by signer --evidence form --as k.lee" + collects)
 	at("2026-12-05T15:00:00Z")
